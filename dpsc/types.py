@@ -1,0 +1,82 @@
+"""Nouns and protocols that cross rooms.
+
+Letters, fixed for the package: `B` batch of problems, `S` sampled futures, `T` periods, `N` stocking points, `L` lead-time slots,
+`E` edges, `F` features, `G` models trained side by side (one a seed). `...` stands for any leading batch shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+from torch import Tensor
+
+
+class Status(IntEnum):
+    """What became of one row of a batch; `Solution.status` holds these as int8."""
+
+    OK = 0
+    INACCURATE = 1
+    INFEASIBLE = 2
+    UNBOUNDED = 3
+    INVALID_INPUT = 4
+
+
+D = TypeVar("D", covariant=True)
+
+
+@dataclass(frozen=True)
+class Solution(Generic[D]):
+    """A solved batch, one entry per row everywhere.
+
+    Attributes:
+        decision: `(..., *shape)`, or a mapping of such tensors where a problem has several variables. NaN in the rows that have
+            no decision (status 2, 3, 4).
+        dual: constraint name -> `(..., *shape)` multiplier, >= 0 for inequalities; empty where the problem has none (integers).
+        objective: `(...)` value of the problem's one objective at the decision, minimised.
+        status: `(...)` int8, a `Status`.
+        residual: `(...)` relative error of the optimality (KKT) conditions; 0 for exact enumerations.
+    """
+
+    decision: D
+    dual: Mapping[str, Tensor]
+    objective: Tensor
+    status: Tensor
+    residual: Tensor
+
+    @property
+    def ok(self) -> Tensor:
+        """`(...)` bool: the rows whose decision can be used (solved, accurately or not)."""
+        return self.status <= Status.INACCURATE
+
+
+@runtime_checkable
+class DecisionProblem(Protocol):
+    """Named parameters in, `Solution` out, one objective, always minimised."""
+
+    def __call__(self, **parameters: Tensor) -> Solution[Any]:
+        """Solve every row: parameters `(..., *shape)` broadcast over their leading dimensions."""
+        ...
+
+    def objective(self, decision: Any, **parameters: Tensor) -> Tensor:
+        """`(...)`: what `decision` is worth under `parameters`, the very function that solving minimises."""
+        ...
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A published problem as data: what defines it, what is known about it, and who says so.
+
+    Attributes:
+        name: short name, unique in `dpsc.instances`.
+        source: publication, or the script and protocol that computed the numbers.
+        parameters: the numbers that define the problem.
+        known: name -> published or proven value (optimum, bound, decision, sensitivity).
+    """
+
+    name: str
+    source: str
+    parameters: Mapping[str, Any]
+    known: Mapping[str, Any] = field(default_factory=dict)
