@@ -1,0 +1,1 @@
+"""The hydra entry of dpsc, and one thin flow a file."""

@@ -1,0 +1,117 @@
+"""Run the experiments one after another and hold every published or promised number against what was measured.
+
+    python scripts/reproduce.py                      every experiment but the slow ones
+    python scripts/reproduce.py --slow               every experiment
+    python scripts/reproduce.py seed_allocation      the named ones, slow or not
+    python scripts/reproduce.py threads=2            key=value goes to every run
+
+Each run is a process of its own, with its folder below `runs/reproduce/`. The table is printed and written to `runs/reproduce.csv`.
+Exit code: 0 when every run finished and every number that applies is met, 3 when one is not, 1 when a run ended with an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+COLUMNS = ("experiment", "name", "expected", "relation", "tolerance", "measured", "ok", "source", "exit_code", "duration_s")
+
+Launch = Callable[[str, Path, Sequence[str]], int]
+
+
+def launch(name: str, folder: Path, overrides: Sequence[str]) -> int:
+    """Run one experiment in a process of its own; returns its exit code."""
+    command = [sys.executable, "-m", "experiments.run", f"experiment={name}", f"folder={folder}", *overrides]
+    # The folder is absolute, and the checkout is where `experiments` is found.
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def chosen(names: Sequence[str], *, slow: bool, config_dir: Path) -> list[str]:
+    """The named experiments, or all that are there, without the slow ones unless asked for.
+
+    Raises: SystemExit, naming the near experiments, for one that does not exist.
+    """
+    from omegaconf import OmegaConf
+
+    from dpsc import checks
+
+    there = {path.stem: path for path in sorted((config_dir / "experiment").glob("*.yaml"))}
+    for name in names:
+        if name not in there:
+            raise SystemExit(f"error: experiment must be one of {', '.join(there) or '(none)'}; got {name!r}{checks.near(name, there)}")
+    return list(names) or [name for name, path in there.items() if slow or not OmegaConf.select(OmegaConf.load(path), "slow")]
+
+
+def reproduce(names: Sequence[str], overrides: Sequence[str], *, folder: Path, run: Launch = launch) -> list[dict[str, Any]]:
+    """Run the experiments; returns one row an expected number, and one for a run that ended without any."""
+    rows: list[dict[str, Any]] = []
+    for position, name in enumerate(names, start=1):
+        print(f"[{position}/{len(names)}] {name}", flush=True)
+        started = time.perf_counter()
+        place = (folder / name).resolve()
+        code = run(name, place, overrides)
+        facts = {"experiment": name, "exit_code": code, "duration_s": round(time.perf_counter() - started, 1)}
+        found = _json(place / "expected.json") if code in (0, 3) else []
+        rows += [{**row, **facts} for row in found] or [dict.fromkeys(COLUMNS) | facts]
+    return rows
+
+
+def exit_code(rows: Sequence[Mapping[str, Any]]) -> int:
+    """1 when a run ended with an error, else 3 when a number is not met, else 0."""
+    if any(row["exit_code"] not in (0, 3) for row in rows):
+        return 1
+    return 3 if any(row["ok"] is False or row["exit_code"] == 3 for row in rows) else 0
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as text, in columns."""
+    lines = [("experiment", "number", "expected", "tolerance", "measured", "")]
+    for row in rows:
+        if row["name"] is None:
+            verdict = "no expected numbers" if row["exit_code"] == 0 else f"failed with exit code {row['exit_code']}"
+            lines.append((row["experiment"], "", "", "", "", verdict))
+            continue
+        verdict = {True: "ok", False: "NOT MET", None: "not applicable"}[row["ok"]]
+        expected = f"{row['relation']} {row['expected']:.6g}"
+        measured = "-" if row["measured"] is None else f"{row['measured']:.6g}"
+        lines.append((row["experiment"], row["name"], expected, f"{row['tolerance']:.3g}", measured, verdict))
+    widths = [max(len(line[column]) for line in lines) for column in range(5)]
+    return "\n".join("  ".join([*(f"{cell:<{width}}" for cell, width in zip(line[:5], widths, strict=True)), line[5]]).rstrip() for line in lines)
+
+
+def main(arguments: Sequence[str] | None = None, *, run: Launch = launch, config_dir: Path = ROOT / "conf", runs: Path = Path("runs")) -> int:
+    """See the module. Returns the exit code."""
+    sys.path.insert(0, str(ROOT))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="name | key=value", help="experiments, and overrides for all of them")
+    parser.add_argument("--slow", action="store_true", help="also the experiments that take minutes")
+    asked = parser.parse_intermixed_args(arguments)
+    overrides = [word for word in asked.names if "=" in word]
+    names = chosen([word for word in asked.names if "=" not in word], slow=asked.slow, config_dir=config_dir)
+    rows = reproduce(names, overrides, folder=runs / "reproduce" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"), run=run)
+    runs.mkdir(parents=True, exist_ok=True)
+    with open(runs / "reproduce.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(table(rows))
+    print(f"written to {runs / 'reproduce.csv'}")
+    return exit_code(rows)
+
+
+def _json(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(path.read_text())
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
