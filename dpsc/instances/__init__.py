@@ -1,0 +1,13 @@
+"""Published problems as data: parameters, what is known about them, and the source. Optima live here and nowhere else."""
+
+from dpsc import checks
+from dpsc.instances import layers, notebook
+from dpsc.types import Instance
+
+ALL = {i.name: i for i in (notebook.ALLOCATION, notebook.PORTFOLIO, *layers.ALL)}
+
+
+def get(name: str) -> Instance:
+    """The instance of that name; the error lists the near ones."""
+    checks.one_of("instance", name, ALL)
+    return ALL[name]
