@@ -1,0 +1,1 @@
+"""Tables in, checked tensors out: readers of public data, the folder they lie in, synthetic generators."""
