@@ -61,7 +61,8 @@ def fit(
     Raises: InputError if a loss is not finite (naming epoch, batch and model), before it can reach the parameters.
     """
     checks.at_least("epochs", epochs, 0)
-    start, begin, curve = time.perf_counter(), 0, []
+    start, begin = time.perf_counter(), 0
+    curve: list[Tensor] = []
     if checkpoint is not None and checkpoint.path.exists():
         begin, curve = _restore(checkpoint, optimizer)
     saved = time.perf_counter()
@@ -88,7 +89,9 @@ def fit(
 
 def _save(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, epoch: int, curve: list[Tensor]) -> None:
     modules = {name: m.state_dict() for name, m in checkpoint.modules.items()}
-    storage.save(checkpoint.path, {"epoch": epoch, "curve": torch.stack(curve), "modules": modules, "optimizer": optimizer.state_dict(), "random": torch.get_rng_state()})
+    storage.save(
+        checkpoint.path, {"epoch": epoch, "curve": torch.stack(curve), "modules": modules, "optimizer": optimizer.state_dict(), "random": torch.get_rng_state()}
+    )
 
 
 def _restore(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> tuple[int, list[Tensor]]:
@@ -110,7 +113,9 @@ def least_squares(features: Tensor, targets: Tensor, *, intercept: bool) -> tupl
     Returns: weight `(..., K, F)` and bias `(..., K)` (zero without intercept), as in `nn.Linear`; the least-norm solution if features are collinear.
     """
     if features.dim() < 2 or targets.dim() < 2 or features.shape[:-1] != targets.shape[:-1]:
-        raise ShapeError(f"features (..., R, F) and targets (..., R, K) must share their leading dimensions, got {tuple(features.shape)} and {tuple(targets.shape)}")
+        raise ShapeError(
+            f"features (..., R, F) and targets (..., R, K) must share their leading dimensions, got {tuple(features.shape)} and {tuple(targets.shape)}"
+        )
     checks.finite("features", features)
     checks.finite("targets", targets)
     x, y = features.double(), targets.double()
@@ -136,7 +141,7 @@ class Ensemble(nn.Module):
         self._names = {name: name.replace(".", "/") for name in parameters}
         self.stacked = nn.ParameterDict({self._names[name]: nn.Parameter(p.detach().clone()) for name, p in parameters.items()})
         self._buffers_by_name = buffers
-        self.__dict__["_template"] = members[0]  # not a submodule: its parameters are not ours
+        self._template = [members[0]]  # in a list, so that it is no submodule: its parameters are not ours
         self.size = len(members)
 
     def parameters_by_name(self) -> dict[str, Tensor]:
@@ -156,6 +161,6 @@ class Ensemble(nn.Module):
             raise ShapeError(f"inputs must have shape (G, b, F) with G = {self.size} members, got {tuple(inputs.shape)}")
 
         def call(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
-            return torch.func.functional_call(self._template, (parameters, buffers), (x,))
+            return torch.func.functional_call(self._template[0], (parameters, buffers), (x,))
 
         return torch.func.vmap(call)(self.parameters_by_name(), self._buffers_by_name, inputs)

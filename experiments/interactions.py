@@ -18,7 +18,7 @@ from dpsc import checks
 from dpsc.data.interactions import interaction_data
 from dpsc.decision import DecisionLayer
 from dpsc.objective import DecisionLoss, regret
-from dpsc.report import Outcome, Section
+from dpsc.report import Outcome
 from dpsc.training import Checkpoint, Ensemble, History, fit, least_squares
 from dpsc.types import Instance
 from experiments.context import RunContext
@@ -274,10 +274,8 @@ def _metrics(score: Score, best: Tensor, two: Scored, dfl: Scored, history: Hist
 
 def _distance(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> float:
     """Mean over seeds of |end - start| / |start|, all parameters together."""
-    moved = sum(((end[n] - start[n]) ** 2).flatten(1).sum(1) for n in start)
-    size = sum((start[n] ** 2).flatten(1).sum(1) for n in start)
-    assert isinstance(moved, Tensor) and isinstance(size, Tensor)
-    return float((moved / size).sqrt().mean())
+    first, last = (torch.cat([named[n].flatten(1) for n in start], 1) for named in (start, end))
+    return float(((last - first).norm(dim=1) / first.norm(dim=1)).mean())
 
 
 def per_seed_table(seeds: range, two: Scored, dfl: Scored) -> pandas.DataFrame:

@@ -85,12 +85,14 @@ def _summary(m: Mapping[str, float], several: bool, mismatch: bool, score: Any) 
     head = f"Training through the decision changes the mean regret from {a:.4f} to {b:.4f}, a reduction of {cut:.1f} %"
     if several:
         head += (
-            f"; it is better in {m['wins_pct']:.0f} % of the seeds (change {m['objective_regret_change']:+.4f}, 95 % interval {m['objective_regret_change_low']:+.4f} to "
+            f"; it is better in {m['wins_pct']:.0f} % of the seeds (change {m['objective_regret_change']:+.4f}, 95 % interval "
+            f"{m['objective_regret_change_low']:+.4f} to "
             f"{m['objective_regret_change_high']:+.4f})"
         )
     if mismatch:
         head += (
-            f". The source's own figure, the {score.name} gap, falls from {m['two_stage_regret']:.4f} to {m['dfl_regret']:.4f}, by {m['regret_reduction_pct']:.1f} %; that figure is not a "
+            f". The source's own figure, the {score.name} gap, falls from {m['two_stage_regret']:.4f} to {m['dfl_regret']:.4f}, by "
+            f"{m['regret_reduction_pct']:.1f} %; that figure is not a "
             "regret, for the reason given below"
         )
     return head + "."
@@ -104,23 +106,30 @@ def _sections(
         decision = f"how to spread one unit of capital over {problem.items} assets; concentrating it costs {problem.risk_aversion:g} per squared share"
         predicted = "returns"
     else:
-        decision = f"how to share one unit of work among {problem.parameter_shapes['cost'][0]} activities; concentrating it costs extra, so that the best shares move smoothly with the costs"
+        count = problem.parameter_shapes["cost"][0]
+        decision = f"how to share one unit of work among {count} activities; concentrating it costs extra, so that the best shares move smoothly with the costs"
         predicted = "costs"
     linear = "weights" in pictures
     equal = "" if linear else "; the two-stage model is trained on for as many epochs, so that only the loss differs"
-    truth = "by a model that cannot represent the truth exactly, because the truth contains products of features" if linear else "by a small neural network, which can represent the truth"
+    truth = (
+        "by a model that cannot represent the truth exactly, because the truth contains products of features"
+        if linear
+        else "by a small neural network, which can represent the truth"
+    )
     out = [
         Section(
             "The question",
             f"Every row asks {decision}. The {predicted} are not known when the decision is taken; they are predicted from five features "
             f"{truth}.\n\n"
-            f"Two-stage training fits the {predicted} as well as it can and then optimises. Decision-focused training goes on from there and changes the model so that the decisions, not the "
+            f"Two-stage training fits the {predicted} as well as it can and then optimises. Decision-focused training goes on from there and changes the "
+            f"model so that the decisions, not the "
             f"{predicted}, come out well{equal}. Each model learns from {rows['train']} rows and is judged on {rows['test']} others"
             + (f", for {len(seeds)} independent seeds ({seeds[0]} to {seeds[-1]})." if several else f" (seed {seeds[0]})."),
         ),
         Section(
             "Regret on unseen rows",
-            "Regret is what a decision costs beyond the best decision for the row, measured with the function that the decision layer itself minimises. It cannot be negative, and zero is perfect. "
+            "Regret is what a decision costs beyond the best decision for the row, measured with the function that the decision layer itself minimises. It "
+            "cannot be negative, and zero is perfect. "
             + ("Each dot of the second picture is a seed" if several else "Each dot of the second picture is a test row")
             + "; below the diagonal, decision-focused training did better.",
             figures=("regret_distribution", "scatter"),
@@ -131,11 +140,15 @@ def _sections(
         out.append(
             Section(
                 "Why the notebook's regret is not a regret",
-                f"The layer minimises cost plus a regulariser, c.x + eps |x|^2. The notebook trains and scores with c.x alone, here called the {score.name} gap. The decision that the layer calls optimal "
-                f'does not minimise that score, so rows can beat the "optimum": the smallest gap here is {m["two_stage_min_regret"]:.4f} for two-stage and {m["dfl_min_regret"]:.4f} for '
+                f"The layer minimises cost plus a regulariser, c.x + eps |x|^2. The notebook trains and scores with c.x alone, here called the {score.name} "
+                f"gap. The decision that the layer calls optimal "
+                f'does not minimise that score, so rows can beat the "optimum": the smallest gap here is {m["two_stage_min_regret"]:.4f} for two-stage and '
+                f"{m['dfl_min_regret']:.4f} for "
                 "decision-focused training, both below zero.\n\n"
-                "Training on such a score has an easy way out: exaggerate the differences between the predicted costs, which undoes the regulariser. That is where most of the headline comes from: "
-                f"{m['regret_reduction_pct']:.1f} % by the notebook's figure, {m['objective_regret_reduction_pct']:.1f} % when the very same decisions are judged by the layer's own objective. The "
+                "Training on such a score has an easy way out: exaggerate the differences between the predicted costs, which undoes the regulariser. That is "
+                "where most of the headline comes from: "
+                f"{m['regret_reduction_pct']:.1f} % by the notebook's figure, {m['objective_regret_reduction_pct']:.1f} % when the very same decisions are "
+                f"judged by the layer's own objective. The "
                 "experiment honest_allocation trains and judges with one objective, over 200 seeds.",
                 figures=("gap_distribution",),
             )
@@ -159,7 +172,8 @@ def _sections(
         out.append(
             Section(
                 "How the decision answers to its inputs",
-                "The derivative of every share in every cost at the costs (0.8, 1, 1.2), by differentiating the optimality conditions: raising the cost of an activity moves its share away in equal parts to "
+                "The derivative of every share in every cost at the costs (0.8, 1, 1.2), by differentiating the optimality conditions: raising the cost of "
+                "an activity moves its share away in equal parts to "
                 "the others, as long as all shares are positive. This matrix is what carries the gradient of the loss back to the predictor.",
                 tables=("sensitivity",),
             )

@@ -59,11 +59,15 @@ def load(root: str | None = None) -> EnergyPrices:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("X_1gtrain", "X_1gtest", "y_train", "y_test", "weights")}
     except (KeyError, ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path} must be the archive Data.npz of the energy knapsack with arrays X_1gtrain, X_1gtest, y_train, y_test, weights: {error}") from error
+        raise DataError(
+            f"{path} must be the archive Data.npz of the energy knapsack with arrays X_1gtrain, X_1gtest, y_train, y_test, weights: {error}"
+        ) from error
     train, test = arrays["X_1gtrain"], arrays["X_1gtest"]
     for name, x, y in (("training", train, arrays["y_train"]), ("test", test, arrays["y_test"])):
         if x.ndim != 2 or x.shape[1] != 9 or len(x) != len(y) or len(x) % SLOTS:
-            raise DataError(f"{path}: the {name} part must have 9 columns, whole days of {SLOTS} rows and as many prices, got features {x.shape} and prices {y.shape}")
+            raise DataError(
+                f"{path}: the {name} part must have 9 columns, whole days of {SLOTS} rows and as many prices, got features {x.shape} and prices {y.shape}"
+            )
     x = np.concatenate([train, test])[:, 1:].astype(np.float64)  # the first column numbers groups
     price = torch.from_numpy(np.concatenate([arrays["y_train"], arrays["y_test"]]).astype(np.float64))
     checks.finite(f"{path}: features", torch.from_numpy(x))

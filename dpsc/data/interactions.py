@@ -13,7 +13,14 @@ from dpsc.errors import InputError
 
 
 def interaction_data(
-    random: np.random.RandomState, rows: int, *, weights: Sequence[Sequence[float]], pairs: Sequence[tuple[int, int]], interaction: float, noise: float, center: float | None = None
+    random: np.random.RandomState,
+    rows: int,
+    *,
+    weights: Sequence[Sequence[float]],
+    pairs: Sequence[tuple[int, int]],
+    interaction: float,
+    noise: float,
+    center: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw features and targets.
 

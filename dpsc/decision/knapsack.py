@@ -85,7 +85,8 @@ class Knapsack(DecisionLayer):
             items, source = getattr(self, f"items_{j}"), getattr(self, f"source_{j}")
             ranked, order = v[items].sort(dim=0, descending=True, stable=True)
             total = torch.cat([v.new_zeros(1, batch), ranked[: len(source) - 1].clamp(min=0).cumsum(0)])
-            orders.append((items, order)), sums.append(total)
+            orders.append((items, order))
+            sums.append(total)
             if j == 0:
                 taken = (torch.arange(self.capacity + 1, device=v.device) // w).clamp(max=len(total) - 1)
                 counts.append(taken[:, None].expand(-1, batch))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NAN = float("nan")
 
+
 class SimplexQuadratic(torch.autograd.Function):
     """cost `(n, ...)`, items first, and eps -> decision `(n, ...)`, optimal value and level -nu, both `(...)`; float64.
 
@@ -49,7 +50,7 @@ class SimplexQuadratic(torch.autograd.Function):
         ctx.mark_non_differentiable(output[2])
 
     @staticmethod
-    def backward(ctx: Any, x_bar: Tensor | None, value_bar: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, x_bar: Tensor | None, value_bar: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, None]:
         (x,) = ctx.saved_tensors
         cost_bar = None
         if x_bar is not None:

@@ -51,7 +51,8 @@ class DecisionLoss(nn.Module):
         self.objective = problem.objective if objective is None else objective
         if self.objective != problem.objective and not acknowledge_mismatch:
             warnings.warn(
-                f"the loss scores decisions with {_name(self.objective)}, but their layer minimises {_name(problem.objective)}: training can then pay for itself by "
+                f"the loss scores decisions with {_name(self.objective)}, but their layer minimises {_name(problem.objective)}: training can then pay for "
+                f"itself by "
                 "undoing the layer's objective, and regret may be negative. Leave objective= out, or set acknowledge_mismatch=True if this is meant",
                 ObjectiveMismatchWarning,
                 stacklevel=2,
@@ -110,7 +111,10 @@ class SPOPlus(nn.Module):
             left, right = f(best, **reflected), 2 * f(best, **{**true, **predicted}) - f(best, **true)
             error = ((left - right).abs() / (1 + left.abs() + right.abs())).nan_to_num()
         if error.numel() and float(error.max()) > (1e-8 if error.dtype == torch.float64 else 1e-4):
-            raise ProblemError(f"SPO+ needs an objective affine in the predicted parameters {', '.join(predicted)}; {_name(f)} is not (relative error {float(error.max()):.2g})")
+            raise ProblemError(
+                f"SPO+ needs an objective affine in the predicted parameters {', '.join(predicted)}; {_name(f)} is not (relative error "
+                f"{float(error.max()):.2g})"
+            )
         self._affine = True
 
 

@@ -38,7 +38,8 @@ def regret(problem: DecisionProblem, decision: Any, parameters: Mapping[str, Ten
     if bool(beaten.any()):
         row = tuple(beaten.nonzero()[0].tolist())
         raise NegativeRegretError(
-            f"regret must be >= 0, got {gap[row].item():.6g} at row {row} ({int(beaten.sum())} of {gap.numel()} rows): objective {value[row].item():.8g} against an optimum of "
+            f"regret must be >= 0, got {gap[row].item():.6g} at row {row} ({int(beaten.sum())} of {gap.numel()} rows): objective {value[row].item():.8g} "
+            f"against an optimum of "
             f"{best[row].item():.8g}. Either the decision breaks a constraint, or the optimum was computed with another objective or other parameters"
         )
     return gap.clamp(min=0)

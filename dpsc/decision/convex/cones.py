@@ -114,7 +114,9 @@ def _semidefinite_derivative(z: Tensor) -> Tensor:
     rows, columns, scale = _triangle(z.shape[1])
     positive, gap = value.clamp(min=0), value[:, :, None] - value[:, None, :]
     same = gap.abs() < 1e-12 * (1 + value.abs().amax(1))[:, None, None]
-    ratio = torch.where(same, ((value[:, :, None] + value[:, None, :]) > 0).to(z.dtype), (positive[:, :, None] - positive[:, None, :]) / gap.masked_fill(same, 1))
+    ratio = torch.where(
+        same, ((value[:, :, None] + value[:, None, :]) > 0).to(z.dtype), (positive[:, :, None] - positive[:, None, :]) / gap.masked_fill(same, 1)
+    )
     basis = _matrix(torch.eye(z.shape[1], dtype=z.dtype))
     turned = vector.mT[:, None] @ basis @ vector[:, None]
     return ((vector[:, None] @ (ratio[:, None] * turned) @ vector.mT[:, None])[..., rows, columns] * scale).mT
@@ -145,7 +147,11 @@ def _exponential_derivative(z: Tensor) -> Tensor:
     s = _exponential(z)
     curved = _on_exponential_boundary(z, s)
     inside, face = (s - z).abs().amax(1) <= 1e-12 * (1 + z.abs().amax(1)), (z[:, 0] <= 0) & (z[:, 1] <= 0)
-    flat = torch.where(inside[:, None], torch.ones_like(z), torch.where(face[:, None], torch.stack([torch.ones_like(z[:, 0]), torch.zeros_like(z[:, 0]), (z[:, 2] > 0).to(z.dtype)], 1), 0.0))
+    flat = torch.where(
+        inside[:, None],
+        torch.ones_like(z),
+        torch.where(face[:, None], torch.stack([torch.ones_like(z[:, 0]), torch.zeros_like(z[:, 0]), (z[:, 2] > 0).to(z.dtype)], 1), 0.0),
+    )
     out, rows = torch.diag_embed(flat), curved.nonzero()[:, 0]
     _, slope, bend = _exponential_surface(s[rows])
     t = ((z[rows] - s[rows]) * slope).sum(1) / (slope * slope).sum(1)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dpsc.decision.cones import Cones
+from dpsc.decision.convex.cones import Cones
 
 STEPS = 12
 SINGULAR = 1e-13
@@ -63,7 +63,7 @@ def refine(program: Program, cones: Cones, x: Tensor, z: Tensor, watched: Tensor
 
 def _refine(program: Program, cones: Cones, x: Tensor, z: Tensor, watched: Tensor) -> Point:
     n = x.shape[1]
-    error, value = _conditions(program, cones, x, z)
+    error, value = conditions(program, cones, x, z)
     correction, ambiguous = torch.full_like(error, float("inf")), torch.zeros_like(error, dtype=torch.bool)
     todo = torch.arange(len(x))
     for _ in range(STEPS):
@@ -75,7 +75,7 @@ def _refine(program: Program, cones: Cones, x: Tensor, z: Tensor, watched: Tenso
         size = (dx[:, watched].abs().amax(1) / (1 + x[todo][:, watched].abs().amax(1))).nan_to_num(nan=float("inf"))
         correction[todo] = torch.minimum(correction[todo], size)
         new_x, new_z = x[todo] + dx, z[todo] + dz
-        new_error, new_value = _conditions(rows, cones, new_x, new_z)
+        new_error, new_value = conditions(rows, cones, new_x, new_z)
         better = new_error < error[todo]
         kept = todo[better]
         x, z, error, value = (t.index_copy(0, kept, new[better]) for t, new in ((x, new_x), (z, new_z), (error, new_error), (value, new_value)))
@@ -85,8 +85,8 @@ def _refine(program: Program, cones: Cones, x: Tensor, z: Tensor, watched: Tenso
     return Point(x, z, torch.maximum(error, correction).masked_fill(ambiguous, float("inf")))
 
 
-def _conditions(program: Program, cones: Cones, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Relative size `(B,)` and value `(B, n + m)` of F."""
+def conditions(program: Program, cones: Cones, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Relative size `(B,)` and value `(B, n + m)` of F, the error of the optimality conditions."""
     s = cones.project(z)
     Px, Aty, Ax = (program.P @ x[..., None])[..., 0], (program.A.mT @ (s - z)[..., None])[..., 0], (program.A @ x[..., None])[..., 0]
     stationarity, feasibility = Px + program.q + Aty, Ax + s - program.b

@@ -9,12 +9,12 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from dpsc.decision.cones import Cones
-from dpsc.decision.kkt import Program
+from dpsc.decision.convex.cones import Cones
+from dpsc.decision.convex.kkt import Program
 from dpsc.types import Status
 
 TOLERANCE = 1e-10
-CERTIFICATE = 1e-6
+CERTIFICATE = 1e-6  # a claim that a row has no solution is believed if its proof is this accurate
 
 
 class Starts(NamedTuple):
@@ -104,5 +104,7 @@ def _scs(P: sparse.csc_matrix, q: np.ndarray, A: sparse.csc_matrix, b: np.ndarra
 
     kinds = {"z": cones.zero, "l": cones.nonnegative, "q": list(cones.second_order), "s": list(cones.semidefinite), "ep": cones.exponential}
     found = scs.SCS({"P": P, "A": A, "b": b, "c": q}, kinds, verbose=False, eps_abs=TOLERANCE, eps_rel=TOLERANCE, eps_infeas=1e-9, max_iters=100_000).solve()
-    claim = {1: Status.OK, -2: Status.INFEASIBLE, -7: Status.INFEASIBLE, -1: Status.UNBOUNDED, -6: Status.UNBOUNDED}.get(found["info"]["status_val"], Status.INACCURATE)
+    claim = {1: Status.OK, -2: Status.INFEASIBLE, -7: Status.INFEASIBLE, -1: Status.UNBOUNDED, -6: Status.UNBOUNDED}.get(
+        found["info"]["status_val"], Status.INACCURATE
+    )
     return claim, found["x"], found["y"], found["s"]
