@@ -52,21 +52,29 @@ def build(config: Mapping[str, Any], *, key: str = "flow", allowed: Sequence[str
 def flow(config: Mapping[str, Any], *, allowed: Sequence[str] = ALLOWED) -> Callable[..., Any]:
     """Build the components of a flow; returns the flow's function, which still needs its `context`.
 
-    Raises: see `build`; ConfigError for a flow that is no function of `context`.
+    Raises: see `build` and `check_flow`.
+    """
+    function = check_flow(config, allowed=allowed)
+    # hydra's own partial would put its frames into every traceback of the flow.
+    return functools.partial(function, **build({**config, "_partial_": True}, allowed=allowed).keywords)
+
+
+def check_flow(config: Mapping[str, Any], *, allowed: Sequence[str] = ALLOWED) -> Callable[..., Any]:
+    """Check a flow and its components without building any; returns the flow's function.
+
+    Raises: ConfigError for a flow that is no function of `context`, misses an argument or has one too many; see `check`.
     """
     if not config.get("_target_"):
         raise ConfigError("flow must have a _target_, the function experiments.<flow>.run; choose an experiment that has one: experiment=<name>")
-    check({**config, "_partial_": True}, key="flow", allowed=allowed)
-    function = resolve(config["_target_"], key="flow", allowed=allowed)
-    signature = inspect.signature(function)
-    if not inspect.isfunction(function) or "context" not in signature.parameters:
+    check({**config, "_partial_": True}, allowed=allowed)
+    function: Callable[..., Any] = resolve(config["_target_"], allowed=allowed)
+    if not inspect.isfunction(function) or "context" not in inspect.signature(function).parameters:
         raise ConfigError(f"flow._target_ must be a function that takes context, got {config['_target_']}")
     arguments = [name for name in config if name not in SPECIAL]
     if "context" in arguments or "_args_" in config:
         raise ConfigError("flow takes its components by name, and context from the run; got " + ("context" if "context" in arguments else "_args_"))
     _accepts(function, {**{name: None for name in arguments}, "context": None}, "flow", complete=True)
-    # hydra's own partial would put its frames into every traceback of the flow.
-    return functools.partial(function, **build({**config, "_partial_": True}, allowed=allowed).keywords)
+    return function
 
 
 def check(config: Any, *, key: str = "flow", allowed: Sequence[str] = ALLOWED) -> None:

@@ -49,8 +49,8 @@ class Loader(ConfigLoaderImpl):
             raise ConfigError(f"an argument must be key=value, got {error.override!r}{unread or self._meant(error.override)}") from error
         except (CompactHydraException, OmegaConfBaseException) as error:
             raise ConfigError(self._explain(error, config_name, overrides, run_mode)) from error
-        for key in config:
-            if key != "hydra" and key not in schema.Run.__dataclass_fields__:
+        for key in [*config, *(f"data.{key}" for key in config.data)]:  # `+key=value` gets past the schema
+            if key not in ("hydra", *schema.KEYS):
                 raise ConfigError(_unknown_key(str(key), _keys(super().load_configuration(config_name, sound, run_mode, from_shell))))
         if not OmegaConf.is_missing(config, "name"):
             schema.run_name(config.name)
@@ -63,15 +63,17 @@ class Loader(ConfigLoaderImpl):
         text = str(error) or str(error.__cause__ or "")
         unknown = re.match(r"Could not override '([^']+)'", text)
         if unknown and isinstance(error, ConfigCompositionException):
+            inner = re.search(r"full_key: (\S+)", str(error.__cause__))  # a key inside of a mapping that was given whole
+            key = inner[1] if inner and inner[1].startswith(unknown[1]) else unknown[1]
             rest = [line for line in overrides if not re.match(rf"\+*~?{re.escape(unknown[1])}(=|$)", line)]
             try:
-                return _unknown_key(unknown[1], _keys(super().load_configuration(config_name, rest, run_mode)))
+                return _unknown_key(key, _keys(super().load_configuration(config_name, rest, run_mode)))
             except (CompactHydraException, OmegaConfBaseException):
-                return f"configuration has no key {unknown[1]!r}"
+                return f"configuration has no key {key!r}"
         wrong = re.search(r"[Kk]ey '([^']+)' not in 'Run'", f"{text} {error.__cause__ or ''}")
         if wrong:
             where = re.match(r"In '([^']+)'", text)
-            return (f"conf/{where[1]}.yaml: " if where else "") + _unknown_key(wrong[1], list(schema.Run.__dataclass_fields__))
+            return (f"conf/{where[1]}.yaml: " if where else "") + _unknown_key(wrong[1], schema.KEYS)
         reason = str(error.__cause__).splitlines()[0] if error.__cause__ else ""
         return f"configuration cannot be composed: {text}" + (f": {reason}" if reason and reason not in text else "")
 

@@ -36,7 +36,8 @@ def job(config: DictConfig, *, allowed: Sequence[str] = build.ALLOWED) -> int:
         allowed: see `build`.
     Returns: the exit code.
     """
-    folder, overrides = Path(HydraConfig.get().runtime.output_dir), list(HydraConfig.get().overrides.task)
+    folder, overrides = Path(HydraConfig.get().runtime.output_dir), OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(overrides, list)
     command = repeat(HydraConfig.get().runtime.choices.get("experiment"), overrides)
     try:
         try:
@@ -64,7 +65,7 @@ def job(config: DictConfig, *, allowed: Sequence[str] = build.ALLOWED) -> int:
     try:
         if incomplete is not None:
             raise incomplete
-        _save_hydra(folder / ".hydra", config)
+        _save_hydra(folder / ".hydra", config, overrides)
         outcome, compared = _run(config, settings, record, overrides, allowed)
         code = OK if all_ok(compared) else NOT_MET
         record.finish(code)
@@ -142,12 +143,12 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _save_hydra(folder: Path, config: DictConfig) -> None:
+def _save_hydra(folder: Path, config: DictConfig, overrides: Sequence[str]) -> None:
     try:
         folder.mkdir(exist_ok=True)
         OmegaConf.save(config, folder / "config.yaml")
         OmegaConf.save(OmegaConf.create({"hydra": HydraConfig.get()}), folder / "hydra.yaml")
-        OmegaConf.save(OmegaConf.create(list(HydraConfig.get().overrides.task)), folder / "overrides.yaml")
+        OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
     except OSError as error:
         raise ConfigError(f"run folder must be writable, but {folder} cannot be written: {error.strerror or error}") from error
 

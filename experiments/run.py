@@ -16,7 +16,9 @@ from typing import Any
 
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dpsc.errors import ConfigError, DpscError
 from experiments import build, compose
@@ -43,6 +45,9 @@ def main(arguments: Sequence[str] | None = None, *, config_dir: Path = compose.C
         codes = _launch(compose.loader(config_dir, asked.config_dir), task, asked.overrides, asked.multirun)
     except DpscError as error:
         print(f"error: {error}", file=sys.stderr)
+        return MISTAKE
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: configuration cannot be used: {str(error).splitlines()[0]}", file=sys.stderr)
         return MISTAKE
     except OSError as error:  # hydra makes the run folder; what happens inside a job ends there
         print(f"error: run folder must be a folder that can be written, but {error.filename}: {error.strerror or error}", file=sys.stderr)

@@ -42,6 +42,9 @@ class Run:
     flow: dict[str, Any] = field(default_factory=dict)
 
 
+KEYS = (*Run.__dataclass_fields__, *(f"data.{key}" for key in Data.__dataclass_fields__))
+
+
 def run_name(name: object) -> str:
     """The name of an experiment, which becomes a folder name.
 

@@ -67,6 +67,9 @@ def load_learned(folder: Path | str, name: str) -> dict[str, Tensor]:
     got = hashlib.sha256(content).hexdigest()
     if got != manifest[name]:
         raise DataError(f"{path} is damaged: its sha256 must be {manifest[name]}, got {got}")
-    # weights_only: tensors are read, nothing in the file is run.
-    state: dict[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # noqa: TID251
+    try:
+        # weights_only: tensors are read, nothing in the file is run.
+        state: dict[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # noqa: TID251
+    except Exception as error:  # whatever a crafted file makes of the reader
+        raise DataError(f"{path} must hold tensors and nothing else, got {type(error).__name__}") from error
     return state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dpsc.report.outcome import Outcome, Section
 
 if TYPE_CHECKING:
+    import jinja2
     import pandas
 
 ROWS_SHOWN = 50
@@ -42,13 +44,7 @@ def render(
         source: where the problem comes from.
         configuration: the whole configuration as text.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["number"] = number
-    return environment.get_template("page.html.jinja").render(
+    return _template().render(
         title=outcome.title,
         summary=paragraphs(outcome.summary),
         verdict=verdict(compared),
@@ -106,6 +102,17 @@ def table_cells(table: pandas.DataFrame) -> dict[str, Any]:
     for label, row in zip(shown.index, shown.itertuples(index=False, name=None), strict=True):
         body.append([*([str(label)] if with_index else []), *("–" if _missing(cell) else number(_plain(cell)) for cell in row)])
     return {"header": header, "numeric": [*([False] if with_index else []), *numeric], "body": body, "shown": len(shown), "rows": len(table)}
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = number
+    return environment.get_template("page.html.jinja")
 
 
 def _plain(cell: object) -> object:
