@@ -134,7 +134,7 @@ def matrices(named: Mapping[str, Values], *, row_names: Sequence[str], column_na
         axes.set_yticks([] if position % columns else range(shape[0]), [] if position % columns else [_text(row) for row in row_names], fontsize=8)
         if values.size <= CELLS_WITH_NUMBERS:
             for (row, column), value in numpy.ndenumerate(values):
-                ink = "white" if abs(value) > 0.62 * largest else INK
+                ink = "white" if abs(value) > 0.5 * largest else INK
                 axes.text(column, row, f"{value:.2g}" if abs(value) < 0.01 and value else f"{value:.2f}", ha="center", va="center", fontsize=8, color=ink)
     bar = figure.colorbar(picture, ax=panels, shrink=0.9, pad=0.02)
     bar.ax.tick_params(labelsize=8, colors=INK)
