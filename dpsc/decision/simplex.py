@@ -39,7 +39,7 @@ class SimplexQuadratic(torch.autograd.Function):
         ordered = cost.movedim(0, -1).sort(dim=-1).values.movedim(-1, 0)
         # (2 eps + the sum of the k cheapest) / k falls while the k-th joins the support and rises from there: the level is its minimum
         level = (ordered.cumsum(0) + 2 * regularization).div_(k).amin(0)
-        x = (level - cost).mul_(0.5 / regularization).clamp_(min=0)
+        x = (level - cost).mul_(0.5 / regularization).clamp(min=0)
         return x, (x * regularization + cost).mul_(x).sum(0), level
 
     @staticmethod

@@ -23,22 +23,40 @@ class Form:
     def __init__(self, layer: Any) -> None:
         context = layer.ctx
         self.cones = Cones.of(context.cone_dims)
-        rows, starts, (self.m, columns) = context.reduced_A.problem_data_index
-        self.n = int(columns) - 1
-        A_columns = np.repeat(np.arange(self.n + 1), np.diff(starts))
-        self.A_size = int(starts[-2])
-        if context.reduced_P.reduced_mat is None:
-            P_rows = P_columns = np.zeros(0, dtype=np.int64)
-        else:
-            P_rows, P_starts, _ = context.reduced_P.problem_data_index
-            P_columns = np.repeat(np.arange(self.n), np.diff(P_starts))
-        self.patterns = conic.Patterns(np.asarray(P_rows), P_columns, np.asarray(rows)[: self.A_size], A_columns[: self.A_size])
-        self.b_rows = torch.as_tensor(np.asarray(rows)[self.A_size :].astype(np.int64))
+        self.n = int(context.q.shape[0]) - 1
+        P_rows, P_columns, _ = _entries(context.reduced_P, self.n)
+        rows, columns, self.m = _entries(context.reduced_A, self.n + 1)  # the last column is b
+        self.A_size = int((columns < self.n).sum())
+        self.patterns = conic.Patterns(P_rows, P_columns, rows[: self.A_size], columns[: self.A_size])
+        self.b_rows = torch.from_numpy(rows[self.A_size :])
         self.maps = {"P": Affine(context.reduced_P.reduced_mat), "q": Affine(context.q), "A": Affine(context.reduced_A.reduced_mat)}
         self.order, self.triangles = context.user_order_to_col_order, context.param_triu_indices
         self.recover = context.var_recover
         self.watched = torch.cat([torch.arange(r.primal.start, r.primal.stop) for r in self.recover if r.source == "primal"])
         self.linear = not len(P_rows)
+        self.hidden, self.defining = self._definitions()
+
+    def _definitions(self) -> tuple[Tensor, Tensor | None]:
+        """The variables that are not part of the decision, and the equalities that define them by it; None if other rows touch them.
+
+        cvxpy writes |x - d|^2 as |z|^2 with z = x - d; such a z follows from the decision, unlike the epigraph of an absolute value.
+        """
+        hidden = torch.from_numpy(np.setdiff1d(np.arange(self.n), self.watched.numpy()))
+        touching = np.unique(self.patterns.A_rows[np.isin(self.patterns.A_columns, hidden.numpy())])
+        square = len(touching) == len(hidden) and bool((touching < self.cones.zero).all())
+        return hidden, torch.from_numpy(touching) if square else None
+
+    def complete(self, x: Tensor, A_values: Tensor, b_values: Tensor) -> Tensor:
+        """Fill in the hidden variables of `(B, n)` points from the equalities that define them; differentiable."""
+        assert self.defining is not None
+        if not len(self.hidden):
+            return x
+        p, A, b = self.patterns, x.new_zeros(len(x), self.m, self.n), x.new_zeros(len(x), self.m)
+        rows, columns = torch.from_numpy(p.A_rows), torch.from_numpy(p.A_columns)
+        A = A.index_put((torch.arange(len(x))[:, None], rows, columns), A_values)[:, self.defining]
+        b = b.index_put((torch.arange(len(x))[:, None], self.b_rows), b_values)[:, self.defining]
+        found = torch.linalg.solve(A[:, :, self.hidden], b - (A[:, :, self.watched] @ x[:, self.watched, None])[..., 0])
+        return x.index_copy(1, self.hidden, found)
 
     def values(self, stacked: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """`(B, parameters + 1)` -> values of P, q, A, b and the constant d; differentiable."""
@@ -74,10 +92,18 @@ class Form:
         rows, columns = torch.triu_indices(size, size)
         scale = torch.ones(len(rows), dtype=flat.dtype)
         if r.unpack_fn == "svec_dual":  # lower triangle by columns = upper triangle by rows of a symmetric matrix
-            scale = torch.where(rows == columns, 1.0, 2**-0.5).to(flat.dtype)
+            scale = torch.where(rows == columns, 1.0, torch.tensor(2**-0.5, dtype=flat.dtype))
         index = torch.zeros(size, size, dtype=torch.int64)
         index[rows, columns] = index[columns, rows] = torch.arange(len(rows))
         return (flat * scale)[:, index.reshape(-1)].reshape(len(flat), size, size)
+
+
+def _entries(reduced: Any, columns: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Row and column of the entries that can be nonzero, by columns, and the number of rows; nothing where the program has no such matrix."""
+    if reduced.problem_data_index is None:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), 0
+    rows, starts, shape = reduced.problem_data_index
+    return np.asarray(rows, dtype=np.int64), np.repeat(np.arange(columns), np.diff(starts)), int(shape[0])
 
 
 class Affine:

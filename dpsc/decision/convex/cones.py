@@ -91,7 +91,7 @@ def _triangle(size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Rows, columns and scale of the entries of a lower triangle stored by columns; `size` entries."""
     n = int((sqrt(8 * size + 1) - 1) / 2)
     columns, rows = torch.triu_indices(n, n)
-    return rows, columns, torch.where(rows == columns, 1.0, sqrt(2.0)).double()
+    return rows, columns, torch.where(rows == columns, 1.0, torch.tensor(sqrt(2.0), dtype=torch.float64))
 
 
 def _matrix(z: Tensor) -> Tensor:

@@ -56,9 +56,10 @@ def solve(program: Program, cones: Cones, patterns: Patterns, rows: Tensor) -> S
         claim, xi, yi, si = one(P, program.q[i].numpy(), A, program.b[i].numpy(), cones)
         status[i] = claim
         if claim in (Status.INFEASIBLE, Status.UNBOUNDED):
-            certificate[i] = _certificate(claim, program, i, torch.tensor(xi), torch.tensor(yi), torch.tensor(si))
+            certificate[i] = _certificate(claim, program, i, *(torch.tensor(t, dtype=torch.float64) for t in (xi, yi, si)))
         else:
-            x[i], z[i] = torch.tensor(xi), torch.tensor(si) - torch.tensor(yi)
+            x[i] = torch.tensor(xi, dtype=torch.float64)
+            z[i] = torch.tensor(si, dtype=torch.float64) - torch.tensor(yi, dtype=torch.float64)
     return Starts(x, z, status, certificate)
 
 
@@ -86,6 +87,7 @@ def _clarabel(P: sparse.csc_matrix, q: np.ndarray, A: sparse.csc_matrix, b: np.n
     if P.nnz + A.nnz > 8 * len(q):  # dense data: the supernodal factorisation pays
         settings.direct_solve_method = "faer"
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = TOLERANCE
+    settings.tol_infeas_abs = settings.tol_infeas_rel = TOLERANCE
     kinds = ([clarabel.ZeroConeT(cones.zero)] if cones.zero else []) + ([clarabel.NonnegativeConeT(cones.nonnegative)] if cones.nonnegative else [])
     kinds += [clarabel.SecondOrderConeT(k) for k in cones.second_order] + [clarabel.ExponentialConeT()] * cones.exponential
     found = clarabel.DefaultSolver(P, q, A, b, kinds, settings).solve()

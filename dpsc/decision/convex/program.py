@@ -114,8 +114,8 @@ class ConvexProgram(DecisionLayer):
         recovered = [*self.cvxpy_variables.values(), *(d for c in problem.constraints for d in c.dual_variables)]
         self.form = Form(canonical(problem, list(self.cvxpy_parameters.values()), recovered))
         self._objective, self._objective_checked = objective, objective is None
-        whole = sum(v.size for v in problem.variables()) == self.form.n and len(self.cvxpy_variables) == len(problem.variables())
-        self._quadratic = whole and all(r.unpack_fn == "reshape" for r in self.form.recover[: len(self.cvxpy_variables)])
+        plain = all(r.unpack_fn == "reshape" for r in self.form.recover[: len(self.cvxpy_variables)])
+        self._quadratic = plain and self.form.defining is not None and len(self.cvxpy_variables) == len(problem.variables())
         self._backend = Backend(self, solver, dict(solver_args or {}), recovered) if solver is not None else None
 
     def forward(self, **parameters: Tensor) -> Solution[Any]:
@@ -170,12 +170,11 @@ class ConvexProgram(DecisionLayer):
         batch = checks.broadcast(leading)
         anyone = next(iter(named.values()))
 
-        P, q, _, _, offset = self.form.values(self.form.stack([_flat(parameters[name], batch, shape) for name, shape in self.parameter_shapes.items()]))
-        parts = {
-            r.primal.start: by_columns(_flat(named[name], batch, v.shape))
-            for (name, v), r in zip(self.cvxpy_variables.items(), self.form.recover, strict=False)
-        }
-        x = torch.cat([parts[start] for start in sorted(parts)], 1)
+        P, q, A, b, offset = self.form.values(self.form.stack([_flat(parameters[name], batch, shape) for name, shape in self.parameter_shapes.items()]))
+        x = q.new_zeros(batch.numel(), self.form.n)
+        for (name, v), r in zip(self.cvxpy_variables.items(), self.form.recover, strict=False):
+            x = x.index_copy(1, torch.arange(r.primal.start, r.primal.stop), by_columns(_flat(named[name], batch, v.shape)))
+        x = self.form.complete(x, A, b)
         p = self.form.patterns
         value = 0.5 * (P * x[:, p.P_rows] * x[:, p.P_columns]).sum(1) + (q * x).sum(1) + offset
         return value.reshape(batch).to(anyone.device, anyone.dtype)
