@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,45 @@ from dpsc.errors import DataError, DataNotFoundError
 
 
 def write(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: a temporary file beside it, flushed to disk, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Put `content` at `path` in one step: a temporary file beside it, flushed to disk, then renamed. A reader sees the old file or the new one.
+
+    Raises: OSError, after removing what was begun.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        os.replace(temporary, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise
 
 
-def save(path: Path, tree: Any) -> None:
-    """Write a tree of tensors, numbers, strings, lists and dicts, followed by its SHA-256."""
+def encode(tree: Any) -> bytes:
+    """A tree of tensors, numbers, strings, lists and dicts as bytes."""
     buffer = io.BytesIO()
     torch.save(tree, buffer)
-    content = buffer.getvalue()
+    return buffer.getvalue()
+
+
+def decode(content: bytes, origin: str) -> Any:
+    """The tree behind `encode`, on the CPU; tensors are read and nothing in the bytes is run.
+
+    Raises: DataError naming `origin` for anything else.
+    """
+    try:
+        return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    except Exception as error:  # whatever a crafted file makes of the reader
+        raise DataError(f"{origin} must hold tensors and plain values and nothing else, got {type(error).__name__}") from error
+
+
+def save(path: Path, tree: Any) -> None:
+    """Write a tree (see `encode`), followed by its SHA-256."""
+    content = encode(tree)
     write(path, content + hashlib.sha256(content).digest())
 
 
@@ -48,4 +68,4 @@ def load(path: Path) -> Any:
     body, digest = content[:-32], content[-32:]
     if hashlib.sha256(body).digest() != digest:
         raise DataError(f"{path} is damaged: its content ({len(content)} bytes) does not match the checksum stored with it; delete it to start afresh")
-    return torch.load(io.BytesIO(body), weights_only=True, map_location="cpu")
+    return decode(body, str(path))

@@ -158,6 +158,14 @@ class DecisionContract:
                     jacobian = list(found.values())[variable] if isinstance(found, dict) else found
                     torch.testing.assert_close(jacobian.reshape(*a.shape, -1)[..., j], (a - b) / (2 * step), rtol=1e-5, atol=1e-6)
 
+    def test_sensitivities_of_one_row_are_those_of_the_batch(self, case: Case) -> None:
+        layer, p = case.make(), drawn(case, 3, seed=5)
+        alone = {name: v[1] for name, v in p.items()}
+        for together, single in ((layer.sensitivity(**p), layer.sensitivity(**alone)), (layer.value_gradient(**p), layer.value_gradient(**alone))):
+            for name in p:
+                for a, b in zip(tensors(together[name]), tensors(single[name]), strict=True):
+                    torch.testing.assert_close(a[1], b, rtol=0, atol=1e-12)
+
     def test_wrong_names_shapes_and_dtypes_are_named(self, case: Case) -> None:
         layer, p = case.make(), drawn(case, 2)
         name, value = next(iter(p.items()))

@@ -45,11 +45,11 @@ class DecisionLayer(nn.Module, ABC):
         batch = len(self._batch(parameters))
         jacobians: dict[str, dict[str, Tensor]] = {name: {} for name in given}
         for variable, value in named.items():
-            flat = value.reshape(*value.shape[:batch], -1)
+            flat = value.reshape(value.shape[:batch] + (-1,))
             rows = [self._gradients(flat[..., j], given) for j in range(flat.shape[-1])]
             for name, p in given.items():
                 stacked = torch.stack([r[name] for r in rows], batch)
-                jacobians[name][variable] = stacked.reshape(*value.shape, *p.shape[batch:])
+                jacobians[name][variable] = stacked.reshape(value.shape + p.shape[batch:])
         return {name: by_variable if isinstance(decision, Mapping) else by_variable[""] for name, by_variable in jacobians.items()}
 
     def value_gradient(self, **parameters: Tensor) -> dict[str, Tensor]:
@@ -78,7 +78,7 @@ class DecisionLayer(nn.Module, ABC):
     def _expanded(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every parameter with the whole batch shape, a leaf of its own, so that gradients come out per row."""
         batch = self._batch(parameters)
-        return {name: p.detach().expand(*batch, *self.parameter_shapes[name]).clone().requires_grad_() for name, p in parameters.items()}
+        return {name: p.detach().expand(batch + self.parameter_shapes[name]).clone().requires_grad_() for name, p in parameters.items()}
 
     @staticmethod
     def _gradients(value: Tensor, given: Mapping[str, Tensor]) -> dict[str, Tensor]:

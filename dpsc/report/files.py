@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpsc import storage
 from dpsc.errors import ConfigError, InputError
 from dpsc.report.outcome import file_names
 
@@ -26,17 +25,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     Raises: ConfigError, naming the folder and the reason.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        storage.write(path, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise ConfigError(f"run folder must be writable, but {path.name} cannot be written to {path.parent}: {error.strerror or error}") from error
 
 

@@ -1,17 +1,15 @@
-"""What a run learned, saved so that it can be loaded again without running code. The only user of `torch.load`."""
+"""What a run learned, saved so that it can be loaded again without running code."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from dpsc import checks
+from dpsc import checks, storage
 from dpsc.errors import DataError, DataNotFoundError, InputError
 from dpsc.report.files import write_bytes, write_json
 from dpsc.report.outcome import file_names
@@ -30,10 +28,8 @@ def save_learned(folder: Path, learned: Mapping[str, Mapping[str, Tensor]]) -> N
         for key, value in state.items():
             if not isinstance(value, Tensor):
                 raise InputError(f"learned[{name!r}][{key!r}] must be a torch.Tensor, got {type(value).__name__}")
-        buffer = io.BytesIO()
         # A clone, or a view would drag its whole storage into the file.
-        torch.save({str(key): value.detach().cpu().clone() for key, value in state.items()}, buffer)
-        content = buffer.getvalue()
+        content = storage.encode({str(key): value.detach().cpu().clone() for key, value in state.items()})
         write_bytes(folder / "learned" / f"{name}.pt", content)
         manifest[name] = {"file": f"{name}.pt", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     if manifest:
@@ -67,9 +63,5 @@ def load_learned(folder: Path | str, name: str) -> dict[str, Tensor]:
     got = hashlib.sha256(content).hexdigest()
     if got != manifest[name]:
         raise DataError(f"{path} is damaged: its sha256 must be {manifest[name]}, got {got}")
-    try:
-        # weights_only: tensors are read, nothing in the file is run.
-        state: dict[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # noqa: TID251
-    except Exception as error:  # whatever a crafted file makes of the reader
-        raise DataError(f"{path} must hold tensors and nothing else, got {type(error).__name__}") from error
+    state: dict[str, Tensor] = storage.decode(content, str(path))
     return state

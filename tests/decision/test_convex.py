@@ -299,12 +299,11 @@ class TestBackends:
         """With some versions of cvxpy this backend loses x >= 0; then the layer must not be built."""
         pytest.importorskip("moreau", reason="the extra dpsc[moreau] is not installed")
         cost = torch.tensor([[-1.0, 1.5, 2.5], [0.8, 1.0, 1.2]], dtype=F64)
-        try:
-            program = allocation("MOREAU")
-        except ProblemError as error:
-            assert "no rows for constraint 'lower'" in str(error)
+        if cp.__version__ == "1.9.3":
+            with pytest.raises(ProblemError, match=r"with cvxpy 1.9.3 its canonical form has no rows for constraint 'lower'"):
+                allocation("MOREAU")
         else:
-            torch.testing.assert_close(program(cost=cost).decision, allocation()(cost=cost).decision, rtol=0, atol=1e-9)
+            torch.testing.assert_close(allocation("MOREAU")(cost=cost).decision, allocation()(cost=cost).decision, rtol=0, atol=1e-9)
 
     def test_hidden_variables_are_refused(self) -> None:
         x, c = cp.Variable(3, name="x", nonneg=True), cp.Parameter(3, name="c")

@@ -55,7 +55,7 @@ def test_a_pickle_in_its_place_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is damaged"):
         load_learned(tmp_path, "v")
     manifest.write_text(json.dumps({"v": {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}}))
-    with pytest.raises(DataError, match="must hold tensors and nothing else, got UnpicklingError"):
+    with pytest.raises(DataError, match="must hold tensors and plain values and nothing else, got UnpicklingError"):
         load_learned(tmp_path, "v")
     assert not (tmp_path / "ran").exists()
 
