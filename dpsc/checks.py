@@ -23,7 +23,7 @@ def floating(name: str, value: object) -> Tensor:
 def trailing_shape(name: str, value: Tensor, shape: Sequence[int], letters: str = "") -> None:
     """The last dimensions of `value` must equal `shape`; any leading ones are allowed."""
     shape = tuple(shape)
-    if tuple(value.shape[value.dim() - len(shape) :]) != shape or value.dim() < len(shape):
+    if value.dim() < len(shape) or value.shape[value.dim() - len(shape) :] != shape:
         want = "(" + ", ".join(["...", *map(str, shape)]) + ")"
         raise ShapeError(f"{name} must have shape {f'{letters} = ' if letters else ''}{want}, got {tuple(value.shape)}")
 
@@ -90,6 +90,8 @@ def near(value: str, options: Iterable[str]) -> str:
 
 def exact_names(name: str, got: Iterable[str], expected: Iterable[str]) -> None:
     """Keyword arguments must be exactly the expected ones."""
+    if isinstance(got, Mapping) and isinstance(expected, Mapping) and got.keys() == expected.keys():
+        return
     got, expected = list(got), list(expected)
     missing, unknown = [n for n in expected if n not in got], [n for n in got if n not in expected]
     if missing or unknown:

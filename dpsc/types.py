@@ -6,11 +6,12 @@ Letters, fixed for the package: `B` batch of problems, `S` sampled futures, `T` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -45,6 +46,27 @@ class Solution(Generic[D]):
     objective: Tensor
     status: Tensor
     residual: Tensor
+
+    @classmethod
+    def deferred(cls, decision: Any, **later: Callable[[], Any]) -> Solution[Any]:
+        """A solution whose other fields are computed when they are first read; in a training step most never are.
+
+        Args:
+            decision: known now.
+            **later: a function for each of the other fields; it runs with gradients on or off as they are now.
+        """
+        self = object.__new__(cls)
+        self.__dict__.update(decision=decision, _later=later, _grad=torch.is_grad_enabled())
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        later = self.__dict__.get("_later", {})
+        if name not in later:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        with torch.set_grad_enabled(self.__dict__["_grad"]):
+            value = later[name]()
+        self.__dict__[name] = value
+        return value
 
     @property
     def ok(self) -> Tensor:

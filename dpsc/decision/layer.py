@@ -45,7 +45,7 @@ class DecisionLayer(nn.Module, ABC):
         batch = len(self._batch(parameters))
         jacobians: dict[str, dict[str, Tensor]] = {name: {} for name in given}
         for variable, value in named.items():
-            flat = value.reshape(value.shape[:batch] + (-1,))
+            flat = value.flatten(batch) if value.dim() > batch else value[..., None]
             rows = [self._gradients(flat[..., j], given) for j in range(flat.shape[-1])]
             for name, p in given.items():
                 stacked = torch.stack([r[name] for r in rows], batch)
@@ -73,7 +73,7 @@ class DecisionLayer(nn.Module, ABC):
         for name, shape in self.parameter_shapes.items():
             checks.trailing_shape(name, checks.floating(name, parameters[name]), shape)
             leading[name] = parameters[name].shape[: parameters[name].dim() - len(shape)]
-        return checks.broadcast(leading)
+        return next(iter(leading.values())) if len(leading) == 1 else checks.broadcast(leading)
 
     def _expanded(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every parameter with the whole batch shape, a leaf of its own, so that gradients come out per row."""
