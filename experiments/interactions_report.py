@@ -55,11 +55,12 @@ def outcome(
             {TWO: two.gap.flatten(), DFL: dfl.gap.flatten()}, label=f"{score.name} beyond that of the layer's optimum"
         )
     tables = {"seeds": per_seed_table(seeds, two, dfl)} if several else {"rows": _rows_table(two, dfl)}
-    if "weight" in start:
-        names = [f"item {k + 1}" for k in range(start["weight"].shape[1])]
-        columns = [f"feature {j + 1}" for j in range(start["weight"].shape[2])]
-        which = f" (seed {seeds[0]})" if several else ""
-        pictures["weights"] = figures.matrices({TWO + which: start["weight"][0], DFL + which: end["weight"][0]}, row_names=names, column_names=columns)
+    name, first, last = next((n, w[0], end[n][0]) for n, w in start.items() if w.dim() == 3)  # the (first) layer that reads the features
+    linear = len(start) <= 2
+    outputs = [f"item {k + 1}" if linear else f"unit {k + 1}" for k in range(len(first))]
+    columns = [f"feature {j + 1}" for j in range(first.shape[1])]
+    which = (f" (seed {seeds[0]})" if several else "") + ("" if linear else f", {name}")
+    pictures["weights"] = figures.matrices({TWO + which: first, DFL + which: last}, row_names=outputs, column_names=columns)
     if sensitivity is not None:
         names = [f"item {i + 1}" for i in range(len(sensitivity))]
         tables["sensitivity"] = pd.DataFrame(sensitivity.numpy(), columns=[f"by cost of {n}" for n in names], index=pd.Index(names, name="share of"))
@@ -67,7 +68,7 @@ def outcome(
         metrics=metrics,
         title=title,
         summary=_summary(metrics, several, mismatch, score),
-        sections=_sections(problem, metrics, rows, seeds, score, pictures, tables),
+        sections=_sections(problem, metrics, rows, seeds, score, linear, tables),
         tables=tables,
         figures=pictures,
         learned={"two_stage": {k: v.cpu() for k, v in start.items()}, "decision_focused": {k: v.cpu() for k, v in end.items()}},
@@ -99,7 +100,7 @@ def _summary(m: Mapping[str, float], several: bool, mismatch: bool, score: Any) 
 
 
 def _sections(
-    problem: DecisionLayer, m: Mapping[str, float], rows: Mapping[str, int], seeds: range, score: Any, pictures: Mapping[str, Any], tables: Mapping[str, Any]
+    problem: DecisionLayer, m: Mapping[str, float], rows: Mapping[str, int], seeds: range, score: Any, linear: bool, tables: Mapping[str, Any]
 ) -> list[Section]:
     several, mismatch = len(seeds) > 1, score.function is not None
     if isinstance(problem, Portfolio):
@@ -109,7 +110,6 @@ def _sections(
         count = problem.parameter_shapes["cost"][0]
         decision = f"how to share one unit of work among {count} activities; concentrating it costs extra, so that the best shares move smoothly with the costs"
         predicted = "costs"
-    linear = "weights" in pictures
     equal = "" if linear else "; the two-stage model is trained on for as many epochs, so that only the loss differs"
     truth = (
         "by a model that cannot represent the truth exactly, because the truth contains products of features"
@@ -160,14 +160,14 @@ def _sections(
             figures=("training_curve",),
         )
     )
-    if "weights" in pictures:
-        out.append(
-            Section(
-                "What was learned",
-                f"The weights of both models, on one colour scale. They moved by {100 * m['weight_change']:.1f} % of their size.",
-                figures=("weights",),
-            )
+    what = "The weights of both models" if linear else "The weights of the first layer of both networks, which reads the features"
+    out.append(
+        Section(
+            "What was learned",
+            f"{what}, on one colour scale. All parameters together moved by {100 * m['weight_change']:.1f} % of their size.",
+            figures=("weights",),
         )
+    )
     if "sensitivity" in tables:
         out.append(
             Section(
