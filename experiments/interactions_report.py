@@ -83,12 +83,14 @@ def _rows_table(two: Any, dfl: Any) -> pd.DataFrame:
 
 def _summary(m: Mapping[str, float], several: bool, mismatch: bool, score: Any) -> str:
     a, b, cut = m["objective_regret_two_stage"], m["objective_regret_dfl"], m["objective_regret_reduction_pct"]
-    head = f"Training through the decision changes the mean regret from {a:.4f} to {b:.4f}, a reduction of {cut:.1f} %"
+    if several and not m["objective_regret_change_high"] < 0:
+        head = f"Training through the decision brings no advantage here: the mean regret goes from {a:.4g} to {b:.4g}, a change of {-cut:+.1f} %"
+    else:
+        head = f"Training through the decision changes the mean regret from {a:.4g} to {b:.4g}, a reduction of {cut:.1f} %"
     if several:
         head += (
-            f"; it is better in {m['wins_pct']:.0f} % of the seeds (change {m['objective_regret_change']:+.4f}, 95 % interval "
-            f"{m['objective_regret_change_low']:+.4f} to "
-            f"{m['objective_regret_change_high']:+.4f})"
+            f"; it is better in {m['wins_pct']:.0f} % of the seeds (change {m['objective_regret_change']:+.3g}, 95 % interval "
+            f"{m['objective_regret_change_low']:+.3g} to {m['objective_regret_change_high']:+.3g})"
         )
     if mismatch:
         head += (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from dpsc.decision.convex.kkt import Program
 from dpsc.types import Status
 
 TOLERANCE = 1e-10
+Answer = tuple[Status, Sequence[float], Sequence[float], Sequence[float]]  # claim, x, y, s
 CERTIFICATE = 1e-6  # a claim that a row has no solution is believed if its proof is this accurate
 
 
@@ -42,25 +44,25 @@ def solve(program: Program, cones: Cones, patterns: Patterns, rows: Tensor) -> S
         P x = 0, q.x < 0, A x + s = 0 for an unbounded one.
     """
     batch, n = program.q.shape
-    nan = float("nan")
-    x, z = program.q.new_full((batch, n), nan), program.q.new_full((batch, program.b.shape[1]), nan)
-    status, certificate = torch.full((batch,), int(Status.INVALID_INPUT), dtype=torch.int8), program.q.new_full((batch,), float("inf"))
-    one = _scs if cones.semidefinite else _clarabel
+    m = program.b.shape[1]
+    x, z = np.full((batch, n), np.nan), np.full((batch, m), np.nan)
+    status, certificate = np.full(batch, int(Status.INVALID_INPUT), dtype=np.int8), np.full(batch, np.inf)
     upper = patterns.P_rows <= patterns.P_columns
     P_values = program.P.numpy()[:, patterns.P_rows[upper], patterns.P_columns[upper]]
     A_values = program.A.numpy()[:, patterns.A_rows, patterns.A_columns]
-    P_index, A_index = _columns(patterns.P_rows[upper], patterns.P_columns[upper], n), _columns(patterns.A_rows, patterns.A_columns, n)
+    q, b = program.q.numpy(), program.b.numpy()
+    P = sparse.csc_matrix((P_values.sum(0), *_columns(patterns.P_rows[upper], patterns.P_columns[upper], n)), shape=(n, n))
+    A = sparse.csc_matrix((A_values.sum(0), *_columns(patterns.A_rows, patterns.A_columns, n)), shape=(m, n))
+    one = _scs if cones.semidefinite else _clarabel(P, A, cones)
     for i in rows.tolist():
-        P = sparse.csc_matrix((P_values[i], *P_index), shape=(n, n))
-        A = sparse.csc_matrix((A_values[i], *A_index), shape=(program.b.shape[1], n))
-        claim, xi, yi, si = one(P, program.q[i].numpy(), A, program.b[i].numpy(), cones)
+        P.data, A.data = P_values[i], A_values[i]  # new matrices would take longer than a small program
+        claim, xi, yi, si = one(P, q[i], A, b[i], cones)
         status[i] = claim
         if claim in (Status.INFEASIBLE, Status.UNBOUNDED):
             certificate[i] = _certificate(claim, program, i, *(torch.tensor(t, dtype=torch.float64) for t in (xi, yi, si)))
         else:
-            x[i] = torch.tensor(xi, dtype=torch.float64)
-            z[i] = torch.tensor(si, dtype=torch.float64) - torch.tensor(yi, dtype=torch.float64)
-    return Starts(x, z, status, certificate)
+            x[i], z[i] = xi, np.subtract(si, yi)
+    return Starts(torch.from_numpy(x), torch.from_numpy(z), torch.from_numpy(status), torch.from_numpy(certificate))
 
 
 def _columns(rows: np.ndarray, columns: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -78,30 +80,32 @@ def _certificate(claim: Status, program: Program, i: int, x: Tensor, y: Tensor, 
     return torch.where(gain > 0, size / gain.clamp(min=1e-300), torch.full_like(gain, float("inf")))
 
 
-def _clarabel(P: sparse.csc_matrix, q: np.ndarray, A: sparse.csc_matrix, b: np.ndarray, cones: Cones) -> tuple[Status, list[float], list[float], list[float]]:
+def _clarabel(P: sparse.csc_matrix, A: sparse.csc_matrix, cones: Cones) -> Callable[..., Answer]:
+    """An interior-point method, with its settings and cones made once for the batch."""
     import clarabel
 
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.presolve_enable = False
-    if P.nnz + A.nnz > 8 * len(q):  # dense data: the supernodal factorisation pays
-        settings.direct_solve_method = "faer"
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = TOLERANCE
     settings.tol_infeas_abs = settings.tol_infeas_rel = TOLERANCE
+    if P.nnz + A.nnz > 8 * P.shape[0]:  # dense data: the supernodal factorisation pays
+        settings.direct_solve_method = "faer"
     kinds = ([clarabel.ZeroConeT(cones.zero)] if cones.zero else []) + ([clarabel.NonnegativeConeT(cones.nonnegative)] if cones.nonnegative else [])
     kinds += [clarabel.SecondOrderConeT(k) for k in cones.second_order] + [clarabel.ExponentialConeT()] * cones.exponential
-    found = clarabel.DefaultSolver(P, q, A, b, kinds, settings).solve()
     S = clarabel.SolverStatus
-    if found.status in (S.PrimalInfeasible, S.AlmostPrimalInfeasible):
-        claim = Status.INFEASIBLE
-    elif found.status in (S.DualInfeasible, S.AlmostDualInfeasible):
-        claim = Status.UNBOUNDED
-    else:
-        claim = Status.OK if found.status == S.Solved else Status.INACCURATE
-    return claim, found.x, found.z, found.s
+    claims = {S.PrimalInfeasible: Status.INFEASIBLE, S.AlmostPrimalInfeasible: Status.INFEASIBLE, S.DualInfeasible: Status.UNBOUNDED}
+    claims |= {S.AlmostDualInfeasible: Status.UNBOUNDED, S.Solved: Status.OK}
+
+    def one(P: sparse.csc_matrix, q: np.ndarray, A: sparse.csc_matrix, b: np.ndarray, _: Cones) -> Answer:
+        found = clarabel.DefaultSolver(P, q, A, b, kinds, settings).solve()
+        claim = next((c for s, c in claims.items() if s == found.status), Status.INACCURATE)
+        return claim, found.x, found.z, found.s
+
+    return one
 
 
-def _scs(P: sparse.csc_matrix, q: np.ndarray, A: sparse.csc_matrix, b: np.ndarray, cones: Cones) -> tuple[Status, list[float], list[float], list[float]]:
+def _scs(P: sparse.csc_matrix, q: np.ndarray, A: sparse.csc_matrix, b: np.ndarray, cones: Cones) -> Answer:
     import scs
 
     kinds = {"z": cones.zero, "l": cones.nonnegative, "q": list(cones.second_order), "s": list(cones.semidefinite), "ep": cones.exponential}
