@@ -24,6 +24,7 @@ from dpsc.report.learned import save_learned
 from dpsc.report.outcome import Outcome, plain_metrics, section_keys
 
 PACKAGES = ("dpsc", "torch", "cvxpy", "cvxpylayers", "pyro-ppl", "numpy", "pandas", "hydra-core")
+CHECKPOINTS = "checkpoint"  # the subfolder of a run folder in which flows keep what a long run needs to go on
 PRODUCED = ("metrics.json", "expected.json", "report.html", "tables/*.csv", "figures/*.png", "learned/*.pt", "learned/manifest.json")
 
 
@@ -169,18 +170,23 @@ def already_finished(folder: Path | str, configuration: Mapping[str, Any]) -> di
     Args:
         folder: the run folder.
         configuration: what decides the results, resolved.
-    Raises: ConfigError where a run of a different configuration finished in the folder; it names the differences.
+    Raises: ConfigError where a run of a different configuration finished in the folder, or left checkpoints there from which this one would go
+        on; it names the differences.
     """
     content = previous(folder)
-    if content is None or content["status"] != "finished":
+    if content is None:
         return None
+    finished = content["status"] == "finished"
     if content.get("configuration_hash") != configuration_hash(configuration):
+        if not finished and not any((Path(folder) / CHECKPOINTS).glob("*")):
+            return None
         there, here = _flat(content.get("configuration", {})), _flat(plain(configuration))
         changed = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key)]
         listed = "; ".join(f"{key}: {there.get(key, '(absent)')} there, {here.get(key, '(absent)')} here" for key in changed[:5])
         more = f"; and {len(changed) - 5} more" if len(changed) > 5 else ""
-        raise ConfigError(f"run folder must be new or hold a run of the same configuration, but {folder} holds a finished run that differs in {listed}{more}")
-    return content
+        kind = "a finished run" if finished else "the checkpoints of a run"
+        raise ConfigError(f"run folder must be new or hold a run of the same configuration, but {folder} holds {kind} that differs in {listed}{more}")
+    return content if finished else None
 
 
 def configuration_hash(configuration: Mapping[str, Any]) -> str:

@@ -188,6 +188,18 @@ def test_a_finished_run_is_recognised_by_its_configuration(tmp_path: Path) -> No
         already_finished(tmp_path, {**CONFIGURATION, "flow": {"epochs": 4, "rate": 0.1, "more": None}})
 
 
+def test_checkpoints_of_another_configuration_are_not_continued(tmp_path: Path) -> None:
+    record = opened(tmp_path)
+    record.release()  # as after a kill
+    other = {**CONFIGURATION, "seed": 8}
+    assert already_finished(tmp_path, other) is None
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "training.pt").write_bytes(b"state")
+    assert already_finished(tmp_path, CONFIGURATION) is None
+    with pytest.raises(ConfigError, match=rf"{tmp_path} holds the checkpoints of a run that differs in seed: 7 there, 8 here$"):
+        already_finished(tmp_path, other)
+
+
 def test_many_differences_are_counted(tmp_path: Path) -> None:
     opened(tmp_path, configuration={"flow": {f"k{i}": i for i in range(9)}}).finish(0)
     with pytest.raises(ConfigError, match=r"flow.k4: 4 there, -4 here; and 4 more"):
