@@ -110,8 +110,8 @@ class DecisionContract:
         assert solution.ok[good].all()
         for a, b in zip(tensors(solution.decision), tensors(clean.decision), strict=True):
             assert a[bad].isnan().all()
-            assert torch.equal(a[good], b[good])
-        assert torch.equal(solution.objective[good], clean.objective[good])
+            torch.testing.assert_close(a[good], b[good], rtol=0, atol=1e-12)
+        torch.testing.assert_close(solution.objective[good], clean.objective[good], rtol=1e-12, atol=1e-12)
         loss = solution.objective.sum() + sum((x * x).sum() for x in tensors(solution.decision) if x.requires_grad)
         (gradient,) = torch.autograd.grad(loss, leaf)
         assert torch.equal(gradient[bad], torch.zeros_like(gradient[bad])) or not case.differentiable

@@ -30,11 +30,17 @@ class Form:
         self.patterns = conic.Patterns(P_rows, P_columns, rows[: self.A_size], columns[: self.A_size])
         self.b_rows = torch.from_numpy(rows[self.A_size :])
         self.maps = {"P": Affine(context.reduced_P.reduced_mat), "q": Affine(context.q), "A": Affine(context.reduced_A.reduced_mat)}
+        self.parameter_count = int(context.q.shape[1]) - 1
         self.order, self.triangles = context.user_order_to_col_order, context.param_triu_indices
         self.recover = context.var_recover
         self.watched = torch.cat([torch.arange(r.primal.start, r.primal.stop) for r in self.recover if r.source == "primal"])
         self.linear = not len(P_rows)
         self.hidden, self.defining = self._definitions()
+
+    def constant_matrices(self) -> bool:
+        """Whether no parameter enters P or A, so that rows differ in q, b and d alone."""
+        A = self.maps["A"]
+        return not self.maps["P"].touches(slice(0, self.parameter_count)) and not bool((A.column[A.row < self.A_size] < self.parameter_count).any())
 
     def _definitions(self) -> tuple[Tensor, Tensor | None]:
         """The variables that are not part of the decision, and the equalities that define them by it; None if other rows touch them.

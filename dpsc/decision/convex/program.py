@@ -22,6 +22,7 @@ from dpsc import checks
 from dpsc.decision.convex import conic, kkt
 from dpsc.decision.convex.backend import Backend
 from dpsc.decision.convex.canonical import Form, by_columns, canonical, check_problem, sign_holds
+from dpsc.decision.convex.shared import Data, Shared
 from dpsc.decision.layer import DecisionLayer
 from dpsc.errors import DtypeError, ProblemError, SolveError, ZeroGradientWarning
 from dpsc.types import Solution, Status
@@ -60,6 +61,26 @@ class _Implicit(torch.autograd.Function):
         dP = 0.5 * v * x[:, p.P_rows] * x[:, p.P_columns] - 0.5 * (w1[:, p.P_rows] * x[:, p.P_columns] + w1[:, p.P_columns] * x[:, p.P_rows])
         dA = v * y[:, p.A_rows] * x[:, p.A_columns] - y[:, p.A_rows] * w1[:, p.A_columns] - w2[:, p.A_rows] * x[:, p.A_columns]
         return dP, v * x - w1, dA, (w2 - v * y)[:, a], v[:, 0], None, None, None
+
+
+class _ImplicitShared(torch.autograd.Function):
+    """q and b of a program with shared matrices -> x, y and the optimal value; as `_Implicit`, with the shared factorisation."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, b: Tensor, offset: Tensor, shared: Shared, x: Tensor, z: Tensor, good: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = torch.where(shared.active(z), -z, 0.0)
+        ctx.shared, ctx.good = shared, good
+        ctx.save_for_backward(x, y, z)
+        return x.clone(), y, 0.5 * ((x @ shared.P) * x).sum(1) + (q * x).sum(1) + offset
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, x_bar: Tensor, y_bar: Tensor, value_bar: Tensor) -> tuple[Any, ...]:
+        x, y, z = ctx.saved_tensors
+        good = ctx.good[:, None]
+        w1, w2 = ctx.shared.adjoint(z, torch.where(good, x_bar, 0.0), torch.where(good, y_bar, 0.0))
+        v = torch.where(good, value_bar[:, None], 0.0)
+        return v * x - w1, w2 - v * y, v[:, 0], None, None, None, None
 
 
 class ConvexProgram(DecisionLayer):
@@ -116,6 +137,7 @@ class ConvexProgram(DecisionLayer):
         self._objective, self._objective_checked = objective, objective is None
         plain = all(r.unpack_fn == "reshape" for r in self.form.recover[: len(self.cvxpy_variables)])
         self._quadratic = plain and self.form.defining is not None and len(self.cvxpy_variables) == len(problem.variables())
+        self._shared = Shared.of(self.form) if solver is None else None
         self._backend = Backend(self, solver, dict(solver_args or {}), recovered) if solver is not None else None
 
     def forward(self, **parameters: Tensor) -> Solution[Any]:
@@ -129,11 +151,8 @@ class ConvexProgram(DecisionLayer):
             valid &= sign_holds(p, value.detach())
         data = self.form.values(torch.where(valid[:, None], stacked, 0.0))
         self._warn_if_flat(parameters)
-        with torch.no_grad():
-            program = self.form.dense(*(t.detach() for t in data[:4]))
-            point, status = self._points(program, valid, [r.detach() for r in rows])
-            good = status <= Status.INACCURATE
-        x, y, value = _Implicit.apply(*data, self.form, point, good)
+        x, y, value, status, residual = self._together(data, valid) if self._shared is not None else self._apart(data, valid, rows)
+        good = status <= Status.INACCURATE
 
         def out(t: Tensor, fill: float = NAN) -> Tensor:
             t = torch.where(good.reshape(-1, *[1] * (t.dim() - 1)), t, fill)
@@ -147,11 +166,11 @@ class ConvexProgram(DecisionLayer):
             dual=_collect(duals, named[len(decision) :]),
             objective=out(value),
             status=status.reshape(batch).to(device),
-            residual=point.residual.reshape(batch).to(device, dtype),
+            residual=residual.reshape(batch).to(device, dtype),
         )
         self._check_objective(solution, parameters)
         if self.on_error == "raise" and bool((status != Status.OK).any()):
-            raise SolveError(describe_failures(status, point.residual))
+            raise SolveError(describe_failures(status, residual))
         return solution
 
     def objective(self, decision: Any, **parameters: Tensor) -> Tensor:
@@ -178,6 +197,35 @@ class ConvexProgram(DecisionLayer):
         p = self.form.patterns
         value = 0.5 * (P * x[:, p.P_rows] * x[:, p.P_columns]).sum(1) + (q * x).sum(1) + offset
         return value.reshape(batch).to(anyone.device, anyone.dtype)
+
+    def _apart(self, data: tuple[Tensor, ...], valid: Tensor, rows: list[Tensor]) -> tuple[Tensor, ...]:
+        """Row by row: x, y, value, status and residual."""
+        with torch.no_grad():
+            program = self.form.dense(*(t.detach() for t in data[:4]))
+            point, status = self._points(program, valid, [r.detach() for r in rows])
+        return *_Implicit.apply(*data, self.form, point, status <= Status.INACCURATE), status, point.residual
+
+    def _together(self, data: tuple[Tensor, ...], valid: Tensor) -> tuple[Tensor, ...]:
+        """The whole batch at once, by the matrices that its rows share; rows for which that does not settle are solved apart."""
+        form, shared = self.form, self._shared
+        assert shared is not None
+        P_values, q, A_values, b_values, offset = data
+        b = q.new_zeros(len(q), form.m).index_copy(1, form.b_rows, b_values)
+        reduced = shared.reduce(q, b, offset)
+        with torch.no_grad():
+            vectors = Data(reduced.q.detach(), reduced.b.detach(), reduced.offset.detach())
+            x, z, settled = shared.solve(vectors)
+            x, z, residual = shared.polish(vectors, x, z)
+            status = torch.full((len(q),), int(Status.OK), dtype=torch.int8)
+            left = (valid & ~(settled & (residual <= ACCURATE))).nonzero()[:, 0]
+            if len(left):
+                program = form.dense(*(t.detach()[left] for t in (P_values, q, A_values, b_values)))
+                point, status[left] = self._points(program, torch.ones(len(left), dtype=torch.bool), [])
+                x[left], z[left], residual[left] = point.x[:, form.watched], point.z[:, shared.kept], point.residual
+            status[~valid], residual[~valid] = int(Status.INVALID_INPUT), float("inf")
+        x, y, value = _ImplicitShared.apply(reduced.q, reduced.b, reduced.offset, shared, x, z, status <= Status.INACCURATE)
+        whole = x @ shared.lift.T + b[:, shared.defining] @ shared.shift.T
+        return whole, y.new_zeros(len(y), form.m).index_copy(1, shared.kept, y), value, status, residual
 
     def _points(self, program: kkt.Program, valid: Tensor, rows: list[Tensor]) -> tuple[kkt.Point, Tensor]:
         """Solve, refine and judge: a point for every row and its status."""
