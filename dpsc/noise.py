@@ -12,6 +12,7 @@ import zlib
 import torch
 from torch import Tensor
 
+from dpsc import checks
 from dpsc.errors import InputError
 
 _MASK = 0xFFFFFFFF
@@ -45,28 +46,32 @@ def uniform(seed: int, purpose: str, *indices: Tensor, dtype: torch.dtype = torc
         seed: an integer in [0, 2^64).
         purpose: what the numbers are for ("demand", "lead_time" ...); different purposes are independent streams.
         *indices: up to three integer tensors in [0, 2^32) that broadcast, for example item `(N,)`, path `(S, 1)`, period `(T, 1, 1)`.
-        dtype: of the result; 53 random bits in float64, 24 in float32.
+        dtype: of the result, float64 (52 random bits) or float32 (23): one bit less than the mantissa holds, so that neither 0 nor 1 can occur.
     Returns: the broadcast shape of the indices, on their device.
     Gradient: none.
-    Raises: InputError for a seed or an index out of range.
+    Raises: InputError for a seed, an index or a dtype out of range; ShapeError for indices that do not broadcast.
     """
-    if not 0 <= seed < 2**64:
-        raise InputError(f"seed must be an integer in [0, 2^64), got {seed}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise InputError(f"seed must be an integer in [0, 2^64), got {seed!r}")
+    if dtype not in (torch.float64, torch.float32):
+        raise InputError(f"dtype must be torch.float64 or torch.float32, got {dtype}")
     if not 1 <= len(indices) <= 3:
         raise InputError(f"uniform takes one to three index tensors, got {len(indices)}")
     for i, t in enumerate(indices):
+        if not isinstance(t, Tensor):
+            raise InputError(f"index {i} must be an integer tensor, got {type(t).__name__}")
         if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
             raise InputError(f"index {i} must be an integer tensor, got dtype {t.dtype}")
         if t.numel() and (int(t.min()) < 0 or int(t.max()) > _MASK):
             raise InputError(f"index {i} must lie in [0, 2^32), got [{int(t.min())}, {int(t.max())}]")
-    shape = torch.broadcast_shapes(*(t.shape for t in indices))
+    shape = checks.broadcast({f"index {i}": t.shape for i, t in enumerate(indices)})
     words = [t.to(torch.int64).expand(shape) for t in indices]
     words += [torch.zeros((), dtype=torch.int64, device=indices[0].device).expand(shape)] * (3 - len(words))
     stream = torch.full((), zlib.crc32(purpose.encode()), dtype=torch.int64, device=indices[0].device).expand(shape)
     a, b, _, _ = philox((words[0], words[1], words[2], stream), (seed & _MASK, seed >> 32))
     if dtype == torch.float64:
-        return (((a >> 5) * 2**26 + (b >> 6)).to(dtype) + 0.5) * 2.0**-53
-    return ((a >> 8).to(dtype) + 0.5) * 2.0**-24
+        return (((a >> 6) * 2**26 + (b >> 6)).to(dtype) + 0.5) * 2.0**-52
+    return ((a >> 9).to(dtype) + 0.5) * 2.0**-23
 
 
 def normal(seed: int, purpose: str, *indices: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:

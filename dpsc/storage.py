@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def write(path: Path, content: bytes) -> None:
 
     Raises: OSError, after removing what was begun.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")  # its own, should two write at once
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:

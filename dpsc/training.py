@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsc import checks, storage
-from dpsc.errors import InputError, ShapeError
+from dpsc.errors import DataError, InputError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,15 @@ def _save(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, epoch: int, 
 
 def _restore(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> tuple[int, list[Tensor]]:
     state = storage.load(checkpoint.path)
-    for name, module in checkpoint.modules.items():
-        module.load_state_dict(state["modules"][name])
-    optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["random"])
-    return int(state["epoch"]), list(state["curve"])
+    try:
+        for name, module in checkpoint.modules.items():
+            module.load_state_dict(state["modules"][name])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        device = next((p.device for group in optimizer.param_groups for p in group["params"]), torch.device("cpu"))
+        return int(state["epoch"]), list(state["curve"].to(device))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{checkpoint.path} belongs to another run (its modules or their shapes differ): {error}; delete it to start afresh") from error
 
 
 def least_squares(features: Tensor, targets: Tensor, *, intercept: bool) -> tuple[Tensor, Tensor]:
@@ -137,10 +141,15 @@ class Ensemble(nn.Module):
         super().__init__()
         if not members:
             raise InputError("an ensemble needs at least one member, got none")
-        parameters, buffers = torch.func.stack_module_state(list(members))
+        try:
+            parameters, buffers = torch.func.stack_module_state(list(members))
+        except RuntimeError as error:
+            raise ShapeError(f"the members of an ensemble must have the same class and shapes: {error}") from error
         self._names = {name: name.replace(".", "/") for name in parameters}
         self.stacked = nn.ParameterDict({self._names[name]: nn.Parameter(p.detach().clone()) for name, p in parameters.items()})
-        self._buffers_by_name = buffers
+        self._buffer_names = {name: "buffer/" + name.replace(".", "/") for name in buffers}
+        for name, value in buffers.items():
+            self.register_buffer(self._buffer_names[name], value.detach().clone())
         self._template = [members[0]]  # in a list, so that it is no submodule: its parameters are not ours
         self.size = len(members)
 
@@ -148,9 +157,15 @@ class Ensemble(nn.Module):
         """Name in the member -> stacked parameter `(G, ...)`."""
         return {name: self.stacked[key] for name, key in self._names.items()}
 
+    def buffers_by_name(self) -> dict[str, Tensor]:
+        """Name in the member -> stacked buffer `(G, ...)`."""
+        return {name: getattr(self, key) for name, key in self._buffer_names.items()}
+
     def load_by_name(self, values: Mapping[str, Tensor]) -> None:
         """Set the parameters to `(G, ...)` values."""
         checks.exact_names("the ensemble", values, self._names)
+        for name, value in values.items():
+            checks.same_shape(name, value, "the stacked parameter", self.stacked[self._names[name]])
         with torch.no_grad():
             for name, value in values.items():
                 self.stacked[self._names[name]].copy_(value)
@@ -163,4 +178,4 @@ class Ensemble(nn.Module):
         def call(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
             return torch.func.functional_call(self._template[0], (parameters, buffers), (x,))
 
-        return torch.func.vmap(call)(self.parameters_by_name(), self._buffers_by_name, inputs)
+        return torch.func.vmap(call)(self.parameters_by_name(), self.buffers_by_name(), inputs)

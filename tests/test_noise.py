@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dpsc import noise
-from dpsc.errors import InputError
+from dpsc.errors import DpscError, InputError
 
 ONES = 0xFFFFFFFF
 
@@ -72,8 +72,8 @@ def test_a_number_is_the_first_bits_of_its_address(seed: int, purpose: str, addr
     """Which word holds what is fixed: numbers of a published run can be recomputed from their address alone."""
     a, b, _, _ = reference((*address, zlib.crc32(purpose.encode())), (seed & ONES, seed >> 32))
     indices = [torch.tensor(i) for i in address]
-    assert abs(float(noise.uniform(seed, purpose, *indices)) - ((a >> 5) * 2**26 + (b >> 6)) / 2**53) <= 2.0**-53
-    assert abs(float(noise.uniform(seed, purpose, *indices, dtype=torch.float32)) - (a >> 8) / 2**24) <= 2.0**-24
+    assert abs(float(noise.uniform(seed, purpose, *indices)) - ((a >> 6) * 2**26 + (b >> 6)) / 2**52) <= 2.0**-53
+    assert abs(float(noise.uniform(seed, purpose, *indices, dtype=torch.float32)) - (a >> 9) / 2**23) <= 2.0**-24
 
 
 @given(seeds, st.integers(0, 4), st.integers(0, 4), st.integers(0, 4), st.data())
@@ -191,3 +191,30 @@ def test_errors(seed: int, indices: tuple[Tensor, ...], message: str) -> None:
         noise.uniform(seed, "demand", *indices)
     with pytest.raises(InputError, match=message):
         noise.normal(seed, "demand", *indices)
+
+
+def test_uniform_float32_is_below_one():
+    assert float(noise.uniform(0, "demand", torch.tensor([9614079]), dtype=torch.float32)) < 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_largest_word(dtype, monkeypatch):
+    monkeypatch.setattr(noise, "philox", lambda counter, key: tuple(torch.full_like(c, 0xFFFFFFFF) for c in counter))
+    assert float(noise.uniform(0, "x", torch.tensor(0), dtype=dtype)) < 1
+    assert torch.isfinite(noise.normal(0, "x", torch.tensor(0), dtype=dtype))
+
+
+def test_uniform_dtype_it_cannot_make():
+    try:
+        u = noise.uniform(0, "x", torch.arange(3), dtype=torch.float16)
+    except InputError:
+        return
+    assert bool(((u > 0) & (u < 1)).all())
+
+
+@pytest.mark.parametrize(
+    ("seed", "indices"), [(1.5, (torch.arange(3),)), (0, (3,)), (0, (torch.arange(3), torch.arange(4)))], ids=["seed 1.5", "int index", "shapes"]
+)
+def test_noise_arguments(seed, indices):
+    with pytest.raises(DpscError):
+        noise.uniform(seed, "x", *indices)

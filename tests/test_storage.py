@@ -219,3 +219,21 @@ def test_a_file_with_code_in_it_is_refused_and_the_code_not_run(tmp_path: Path) 
     with pytest.raises(DataError, match=r"state\.pt must hold tensors and plain values and nothing else"):
         storage.load(path)
     assert not trace.exists()
+
+
+def test_two_writers(tmp_path):
+    errors = []
+
+    def write(content):
+        try:
+            for _ in range(40):
+                storage.write(tmp_path / "state", content)
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(bytes([i]) * 50_000,)) for i in (1, 2)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not errors

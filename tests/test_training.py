@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dpsc.errors import DataError, InputError, ShapeError
+from dpsc.errors import DataError, DpscError, InputError, ShapeError
 from dpsc.training import Checkpoint, Ensemble, History, fit, least_squares
 
 F64 = torch.float64
@@ -434,3 +434,52 @@ def test_ensemble_errors() -> None:
         ensemble.load_by_name({"weight": values["weight"]})
     with pytest.raises(InputError, match=r"missing weight; unknown wieght \(did you mean weight\?\)"):
         ensemble.load_by_name({"wieght": values["weight"], "bias": values["bias"]})
+
+
+@pytest.mark.parametrize("shape", [(), (1, 1, 2), (1, 2)])
+def test_load_by_name_does_not_broadcast(shape):
+    ensemble = Ensemble([nn.Linear(2, 1) for _ in range(3)])
+    with pytest.raises(ShapeError):
+        ensemble.load_by_name({"weight": torch.ones(shape), "bias": torch.ones(3, 1)})
+
+
+def test_load_by_name_wrong_shape_is_a_shape_error():
+    with pytest.raises(ShapeError):
+        Ensemble([nn.Linear(2, 1) for _ in range(3)]).load_by_name({"weight": torch.ones(2, 1, 2), "bias": torch.ones(3, 1)})
+
+
+def test_members_of_different_shape_are_a_shape_error():
+    with pytest.raises(DpscError):
+        Ensemble([nn.Linear(2, 1), nn.Linear(3, 1)])
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.linear = nn.Linear(2, 1)
+        self.register_buffer("scale", torch.tensor([scale, scale]))
+
+    def forward(self, x):
+        return self.linear(x * self.scale)
+
+
+def test_ensemble_buffers_are_part_of_its_state_and_move_with_it():
+    ensemble = Ensemble([Scaled(1.0), Scaled(2.0)])
+    assert any("scale" in name for name in ensemble.state_dict())
+    assert all(b.dtype == F64 for b in ensemble.double().buffers_by_name().values())
+
+
+def test_a_checkpoint_of_another_run_is_a_data_error(tmp_path):
+    def start(name, model):
+        fit(
+            lambda _, __: model(torch.ones(1, 2)).sum() ** 2,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+            batches=lambda _: [0],
+            epochs=1,
+            checkpoint=Checkpoint(tmp_path / "c.pt", {name: model}),
+        )
+
+    start("a", nn.Linear(2, 1))
+    for name, model in (("b", nn.Linear(2, 1)), ("a", nn.Linear(2, 3))):
+        with pytest.raises(DpscError):
+            start(name, model)

@@ -6,6 +6,8 @@ Source: Mandi et al. (2024), doi:10.1613/jair.1.15320; file `Data.npz` of PredOp
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,7 @@ from dpsc.errors import DataError
 
 SLOTS = 48
 TRAIN, VALIDATION = 550, 100
+ARRAYS = ("X_1gtrain", "X_1gtest", "y_train", "y_test", "weights")
 
 
 @dataclass(frozen=True)
@@ -56,24 +59,26 @@ def load(root: str | None = None) -> EnergyPrices:
     """
     path = folder.find("energy_knapsack", "Data.npz", root=root)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("X_1gtrain", "X_1gtest", "y_train", "y_test", "weights")}
-    except (KeyError, ValueError, OSError, EOFError) as error:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            arrays = {name: np.asarray(file[name], dtype=np.float64) for name in ARRAYS}
+    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise DataError(
-            f"{path} must be the archive Data.npz of the energy knapsack with arrays X_1gtrain, X_1gtest, y_train, y_test, weights: {error}"
+            f"{path} must be the archive Data.npz of the energy knapsack with arrays {', '.join(ARRAYS)}: {type(error).__name__}: {error}"
         ) from error
-    train, test = arrays["X_1gtrain"], arrays["X_1gtest"]
+    train, test, weights = arrays["X_1gtrain"], arrays["X_1gtest"], arrays["weights"]
     for name, x, y in (("training", train, arrays["y_train"]), ("test", test, arrays["y_test"])):
-        if x.ndim != 2 or x.shape[1] != 9 or len(x) != len(y) or len(x) % SLOTS:
+        if x.ndim != 2 or x.shape[1] != 9 or y.shape != x.shape[:1] or len(x) % SLOTS or not len(x):
             raise DataError(
                 f"{path}: the {name} part must have 9 columns, whole days of {SLOTS} rows and as many prices, got features {x.shape} and prices {y.shape}"
             )
-    x = np.concatenate([train, test])[:, 1:].astype(np.float64)  # the first column numbers groups
-    price = torch.from_numpy(np.concatenate([arrays["y_train"], arrays["y_test"]]).astype(np.float64))
+    if weights.shape != (SLOTS,) or not np.isfinite(weights).all() or (weights < 1).any() or (weights != np.floor(weights)).any():
+        raise DataError(f"{path}: weights must be {SLOTS} integers >= 1, got shape {weights.shape} and values {weights.reshape(-1)[:8].tolist()} ...")
+    x = np.concatenate([train, test])[:, 1:]  # the first column numbers groups
+    price = torch.from_numpy(np.concatenate([arrays["y_train"], arrays["y_test"]]))
     checks.finite(f"{path}: features", torch.from_numpy(x))
     checks.finite(f"{path}: prices", price)
     known = x[: len(train)]
     deviation = known.std(0)
     x = (x - known.mean(0)) / np.where(deviation > 0, deviation, 1.0)
     features = torch.from_numpy(x).reshape(-1, SLOTS, x.shape[1]).float()
-    return EnergyPrices(features, price.reshape(-1, SLOTS).float(), torch.from_numpy(arrays["weights"].astype(np.int64)))
+    return EnergyPrices(features, price.reshape(-1, SLOTS).float(), torch.from_numpy(weights.astype(np.int64)))

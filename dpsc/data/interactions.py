@@ -38,8 +38,13 @@ def interaction_data(
     """
     checks.at_least("rows", rows, 1)
     W = np.asarray(weights, dtype=float)
+    checks.finite("weights", torch.from_numpy(W))
+    if not (isinstance(noise, (int, float)) and 0 <= noise < float("inf")):
+        raise InputError(f"noise must be a finite number >= 0, got {noise!r}")
     if W.ndim != 2 or len(pairs) != len(W):
         raise InputError(f"weights must be (K, F) with one pair of features an output, got shape {W.shape} and {len(pairs)} pairs")
+    if any(not 0 <= j < W.shape[1] for pair in pairs for j in pair):
+        raise InputError(f"pairs must name features 0 to {W.shape[1] - 1}, got {list(pairs)}")
     features = random.randn(rows, W.shape[1])
     targets = features @ W.T
     for k, (i, j) in enumerate(pairs):

@@ -9,6 +9,7 @@ Source: Martello & Toth (1990), Knapsack Problems, chapter 2 (dynamic programmin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ class Knapsack(DecisionLayer):
     def __init__(self, weights: Sequence[int] | Tensor, capacity: int) -> None:
         super().__init__()
         listed = weights.tolist() if isinstance(weights, Tensor) else list(weights)
-        if not listed or any(int(w) != w or w < 1 for w in listed):
+        if not listed or any(not isinstance(w, (int, float)) or not isfinite(w) or w != int(w) or w < 1 for w in listed):
             raise InputError(f"weights must be integers >= 1, at least one, got {listed[:8]}{' ...' if len(listed) > 8 else ''}")
         self.capacity = checks.at_least("capacity", capacity, 0)
         self.parameter_shapes = {"value": (len(listed),)}
@@ -61,11 +62,12 @@ class Knapsack(DecisionLayer):
         step = max(1, TABLE // ((self.capacity + 1) * max(int(getattr(self, f"source_{j}").shape[0]) for j in range(len(self.class_weights)))))
         clean = torch.where(valid[:, None], rows, 0.0)
         x = torch.cat([self._choose(part) for part in clean.split(step)]) if len(clean) else clean
+        objective = torch.where(valid, -(value.reshape(rows.shape) * x.to(value.dtype)).sum(1), float("nan"))  # x is 0, not NaN, in bad rows
         x = torch.where(valid[:, None], x, float("nan")).reshape(value.shape).to(value.dtype)
         return Solution(
             decision=x,
             dual={},
-            objective=self.objective(x, value),
+            objective=objective.reshape(batch),
             status=torch.where(valid, int(Status.OK), int(Status.INVALID_INPUT)).to(torch.int8).reshape(batch),
             residual=torch.where(valid, 0.0, float("inf")).to(value.dtype).reshape(batch),
         )

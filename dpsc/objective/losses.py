@@ -14,11 +14,10 @@ from dpsc.errors import ObjectiveMismatchWarning, ProblemError, SolveError
 from dpsc.types import DecisionProblem, Solution, Status
 
 
-def _reduce(values: Tensor, solution: Solution[Any], reduction: str) -> Tensor:
+def _reduce(values: Tensor, solution: Solution[Any], reduction: str, ok: Tensor) -> Tensor:
     """Mean over the rows that were solved, or every row (NaN where it was not)."""
     if reduction == "none":
-        return values
-    ok = solution.ok
+        return torch.where(ok, values, float("nan"))
     if not bool(ok.any()):
         counts = {s.name.lower().replace("_", " "): int((solution.status == s).sum()) for s in Status if s > Status.INACCURATE}
         raise SolveError(f"none of the {ok.numel()} rows could be solved: " + ", ".join(f"{n} {kind}" for kind, n in counts.items() if n))
@@ -61,7 +60,7 @@ class DecisionLoss(nn.Module):
     def forward(self, predicted: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> Tensor:
         """Loss of decisions taken on `predicted` and scored under `true`."""
         solution = self.problem(**predicted)
-        return _reduce(self.objective(solution.decision, **true), solution, self.reduction)
+        return _reduce(self.objective(solution.decision, **true), solution, self.reduction, solution.ok)
 
 
 class SPOPlus(nn.Module):
@@ -102,20 +101,23 @@ class SPOPlus(nn.Module):
             best = self.problem(**true).decision if optimal is None else optimal
         if not self._affine:
             self._check_affine(best, predicted, true, reflected)
-        values = self.problem.objective(best, **reflected) - self.problem.objective(_detach(solution.decision), **reflected)
-        return _reduce(values, solution, self.reduction)
+        ok = solution.ok & _finite(best, solution.ok)
+        # In the other rows a decision of zero, or its NaN would reach the gradient of the parameters.
+        values = self.problem.objective(_zeroed(best, ok), **reflected) - self.problem.objective(_zeroed(solution.decision, ok), **reflected)
+        return _reduce(values, solution, self.reduction, ok)
 
     def _check_affine(self, best: Any, predicted: Mapping[str, Tensor], true: Mapping[str, Tensor], reflected: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             f = self.problem.objective
             left, right = f(best, **reflected), 2 * f(best, **{**true, **predicted}) - f(best, **true)
             error = ((left - right).abs() / (1 + left.abs() + right.abs())).nan_to_num()
+            differ = [(predicted[n] != true[n]) & predicted[n].isfinite() & true[n].isfinite() for n in predicted]
         if error.numel() and float(error.max()) > (1e-8 if error.dtype == torch.float64 else 1e-4):
             raise ProblemError(
                 f"SPO+ needs an objective affine in the predicted parameters {', '.join(predicted)}; {_name(f)} is not (relative error "
                 f"{float(error.max()):.2g})"
             )
-        self._affine = True
+        self._affine = any(bool(d.any()) for d in differ)  # a perfect prediction shows nothing: look again next time
 
 
 def _name(function: Any) -> str:
@@ -123,5 +125,19 @@ def _name(function: Any) -> str:
     return f"{type(owner).__name__}.{function.__name__}" if owner is not None else getattr(function, "__qualname__", repr(function))
 
 
-def _detach(decision: Any) -> Any:
-    return {name: x.detach() for name, x in decision.items()} if isinstance(decision, Mapping) else decision.detach()
+def _finite(decision: Any, rows: Tensor) -> Tensor:
+    """`(...)`: the rows whose decision is finite."""
+    parts = list(decision.values()) if isinstance(decision, Mapping) else [decision]
+    found = torch.ones_like(rows)
+    for x in parts:
+        found = found & (x.isfinite().flatten(rows.dim()).all(-1) if x.dim() > rows.dim() else x.isfinite())
+    return found
+
+
+def _zeroed(decision: Any, rows: Tensor) -> Any:
+    """The decision as a constant, zero outside `rows`."""
+
+    def one(x: Tensor) -> Tensor:
+        return torch.where(rows.reshape(rows.shape + (1,) * (x.dim() - rows.dim())), x.detach(), 0.0)
+
+    return {name: one(x) for name, x in decision.items()} if isinstance(decision, Mapping) else one(decision)

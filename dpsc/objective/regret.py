@@ -26,7 +26,7 @@ def regret(problem: DecisionProblem, decision: Any, parameters: Mapping[str, Ten
         parameters: the true ones, by name.
         optimum: `(...)` optimal objective under `parameters` if it is known already (solved once, kept with the data).
     Returns: `(...)` >= 0; NaN in rows that have no optimum or no decision.
-    Gradient: exact in `decision`.
+    Gradient: exact in `decision` (NaN where the parameters are).
     Raises: NegativeRegretError where the decision beats the optimum by more than rounding: it is infeasible, or the optimum is of another problem.
     """
     best = problem(**parameters).objective if optimum is None else optimum
@@ -54,13 +54,18 @@ def relative_regret(regret: Tensor, optimum: Tensor, *, normalize: str) -> Tenso
         normalize: "sum" for sum_i regret_i / sum_i |z_i| (PyEPO; Tang & Khalil 2024, doi:10.1007/s12532-024-00255-x);
             "mean" for mean_i regret_i / |z_i| (predopt-benchmarks; Mandi et al. 2024, doi:10.1613/jair.1.15320).
     Returns: `(...)`, a fraction.
-    Raises: InputError if a row has no regret, or its optimum is zero under "mean".
+    Raises: InputError if there are no rows, a row has no regret or no optimum, or the divisor is zero.
     """
     checks.one_of("normalize", normalize, ["sum", "mean"])
     checks.same_shape("regret", regret, "optimum", optimum)
     checks.finite("regret", regret)
+    checks.finite("optimum", optimum)
+    if not regret.dim() or not regret.shape[-1]:
+        raise InputError(f"a relative regret needs at least one row, got regret of shape {tuple(regret.shape)}")
     size = optimum.abs()
     if normalize == "sum":
+        if bool((size.sum(-1) == 0).any()):
+            raise InputError("normalize='sum' divides by the sum of the optima, got 0")
         return regret.sum(-1) / size.sum(-1)
     if bool((size == 0).any()):
         raise InputError(f"normalize='mean' divides by the optimum of every row, got {int((size == 0).sum())} rows with optimum 0; use normalize='sum'")

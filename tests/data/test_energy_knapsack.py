@@ -1,5 +1,6 @@
 """The reader of the energy prices: on the published file where it is at hand, and on small files that are made up or damaged."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +207,58 @@ def test_a_missing_file_says_where_it_was_looked_for_and_how_to_get_it(tmp_path:
     monkeypatch.delenv("DPSC_DATA")
     with pytest.raises(DataNotFoundError, match=message.format(rf"{here}/data/energy_knapsack \(no such folder\)")):
         load()
+
+
+def archive(tmp_path, **change):
+    r = np.random.RandomState(0)
+    arrays = {"X_1gtrain": r.randn(96, 9), "y_train": r.rand(96), "X_1gtest": r.randn(48, 9), "y_test": r.rand(48), "weights": np.tile([3, 5, 7], 16)}
+    path = tmp_path / "energy_knapsack" / "Data.npz"
+    path.parent.mkdir()
+    np.savez_compressed(path, **{**arrays, **change})
+    return path
+
+
+def test_energy_cut_archive(tmp_path):
+    path = archive(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(DataError):
+        load(str(tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_energy_flipped_bits(tmp_path):
+    path = archive(tmp_path)
+    content = path.read_bytes()
+    for position in np.random.RandomState(0).randint(0, len(content), 60):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << int(position) % 8
+        path.write_bytes(damaged)
+        with contextlib.suppress(DpscError):  # a flip in a header that nobody reads may pass
+            load(str(tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_energy_plain_npy(tmp_path):
+    path = archive(tmp_path)
+    np.save(tmp_path / "x.npy", np.ones(3))
+    path.write_bytes((tmp_path / "x.npy").read_bytes())
+    with pytest.raises(DataError):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": np.ones(10)},
+        {"weights": np.full(48, 2.5)},
+        {"weights": np.full(48, np.nan)},
+        {"y_train": np.ones((96, 2))},
+        {"y_train": np.array(3.0)},
+        {"X_1gtrain": np.zeros((0, 9)), "y_train": np.zeros(0)},
+    ],
+    ids=["10 weights", "weights 2.5 become 2", "weights NaN", "prices 2-d", "prices 0-d", "no training rows"],
+)
+def test_energy_wrong_content(tmp_path, change):
+    archive(tmp_path, **change)
+    with pytest.raises(DpscError):
+        load(str(tmp_path))

@@ -102,3 +102,9 @@ def test_errors(rows: int, change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         interaction_data(random, rows, **{**SETTINGS, **change})
     assert random.randn() == np.random.RandomState(0).randn()  # nothing was drawn
+
+
+@pytest.mark.parametrize("change", [{"noise": -1.0}, {"pairs": [(0, 9)]}, {"weights": [[float("nan"), 1.0]]}], ids=str)
+def test_interaction_data_arguments(change):
+    with pytest.raises(InputError):
+        interaction_data(np.random.RandomState(0), 3, **{"weights": [[1.0, 2.0]], "pairs": [(0, 1)], "interaction": 0.1, "noise": 0.1, **change})

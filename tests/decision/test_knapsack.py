@@ -273,3 +273,14 @@ def test_values_are_checked() -> None:
         problem.objective(torch.ones(3), value=[1.0, 2.0, 3.0])  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match=r"decision must have shape \(\.\.\., n\) = \(\.\.\., 3\), got \(2,\)"):
         problem.objective(torch.ones(2), value=torch.ones(3))
+
+
+def test_knapsack_value_gradient_of_a_bad_row_is_zero():
+    value = torch.tensor([[1.0, 2.0, 4.0], [NAN, 1.0, 1.0]], dtype=F64)
+    assert not bool(Knapsack([1, 2, 3], 3).value_gradient(value=value)["value"][1].any())
+
+
+@pytest.mark.parametrize("weights", [[NAN], [float("inf")], [[1, 2]], ["a"]], ids=str)
+def test_knapsack_weights(weights):
+    with pytest.raises(InputError):
+        Knapsack(weights, 3)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpsc.decision import Allocation, Knapsack, Portfolio
 from dpsc.errors import InputError, ObjectiveMismatchWarning, ProblemError, ShapeError, SolveError
@@ -351,3 +351,32 @@ def test_spo_plus_names_what_does_not_fit() -> None:
         loss({"values": draws(4, 3)}, true)
     with pytest.raises(ShapeError, match=r"predicted value must have the shape of true value, \(4, 3\), got \(3, 3\)"):
         loss({"value": draws(3, 3)}, true)
+
+
+@pytest.mark.parametrize("side", ["predicted", "true"])
+@pytest.mark.parametrize(("problem", "name"), [(Knapsack([1, 2, 3], 4), "value"), (Allocation(3), "cost")])
+def test_spo_plus_bad_row_has_zero_gradient(problem, name, side):
+    g = torch.Generator().manual_seed(0)
+    predicted, true = torch.randn(3, 3, dtype=F64, generator=g), torch.randn(3, 3, dtype=F64, generator=g)
+    (predicted if side == "predicted" else true)[1, 0] = NAN
+    predicted.requires_grad_()
+    (grad,) = torch.autograd.grad(SPOPlus(problem)({name: predicted}, {name: true}), predicted)
+    assert not bool(grad[1].any())  # is nan
+
+
+class SquaredRate:
+    def __call__(self, rate):
+        x = nn.functional.one_hot(rate.nan_to_num().argmin(-1), rate.shape[-1]).to(rate)
+        return Solution(x, {}, self.objective(x, rate), rate.isnan().any(-1).to(torch.int8) * 4, torch.zeros_like(rate[..., 0]))
+
+    def objective(self, decision, rate):
+        return (decision * rate**2).sum(-1)
+
+
+@pytest.mark.parametrize("first", ["perfect prediction", "no rows"])
+def test_affinity_is_checked_until_something_was_seen(first):
+    loss, true = SPOPlus(SquaredRate(), reduction="none"), torch.rand(4, 3, dtype=F64) + 0.5
+    warm = true if first == "perfect prediction" else true[:0]
+    loss({"rate": warm}, {"rate": warm})
+    with pytest.raises(ProblemError):
+        loss({"rate": true + 1}, {"rate": true})

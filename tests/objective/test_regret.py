@@ -210,3 +210,19 @@ def test_relative_regret_errors() -> None:
     with pytest.raises(InputError, match="normalize='mean' divides by the optimum of every row, got 2 rows with optimum 0; use normalize='sum'"):
         relative_regret(torch.ones(3), torch.tensor([0.0, 1.0, 0.0]), normalize="mean")
     assert float(relative_regret(torch.ones(3), torch.tensor([0.0, 1.0, 0.0]), normalize="sum")) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("lost", "optimum", "how"),
+    [
+        ([0.0, 0.0], [0.0, 0.0], "sum"),
+        ([1.0], [0.0], "sum"),
+        ([], [], "mean"),
+        ([], [], "sum"),
+        ([1.0, 1.0], [1.0, float("nan")], "mean"),
+        ([1.0, 1.0], [1.0, float("nan")], "sum"),
+    ],
+)
+def test_relative_regret_without_a_denominator(lost, optimum, how):
+    with pytest.raises(InputError):
+        relative_regret(torch.tensor(lost), torch.tensor(optimum), normalize=how)
