@@ -39,7 +39,13 @@ class Stacked:
 
 
 def run(
-    *, context: RunContext, predictor: Callable[[int, int], nn.Module], capacities: Sequence[Mapping[str, Any]], seeds: int, epochs: int, batch: int
+    *,
+    context: RunContext,
+    predictor: Callable[[int, int], nn.Module],
+    capacities: Sequence[Mapping[str, Any]],
+    seeds: Mapping[str, int],
+    epochs: int,
+    batch: int,
 ) -> Outcome:
     """Train and compare.
 
@@ -47,21 +53,21 @@ def run(
         context: of the run.
         predictor: `(features, 1) -> module`, shared by the half-hours.
         capacities: a list of `capacity` and `optimizer`, a partial of torch.optim.
-        seeds: number of seeds, from 0 on; each shuffles the days and draws the first weights and the batches.
+        seeds: `first` and `count`; each shuffles the days and draws the first weights and the batches.
         epochs: of Adam and of SPO+.
         batch: days a batch.
     """
-    checks.at_least("seeds", seeds, 2)
+    first, count = checks.at_least("seeds.first", seeds["first"], 0), checks.at_least("seeds.count", seeds["count"], 2)
     data = load(context.data_root)
-    splits = [data.split(seed) for seed in range(seeds)]
+    splits = [data.split(seed) for seed in range(first, first + count)]
     train, test = Stacked.of([s[0] for s in splits], context.device), Stacked.of([s[2] for s in splits], context.device)
     rows = train.price.shape[1]
     members, orders = [], []
-    for seed in range(seeds):  # the published stream: weights first, then one permutation an epoch
+    for seed in range(first, first + count):  # the published stream: weights first, then one permutation an epoch
         torch.manual_seed(seed)
         members.append(predictor(data.features.shape[-1], 1))
         orders.append(torch.stack([torch.randperm(rows) for _ in range(epochs)]))
-    order, each = torch.stack(orders).to(context.device), torch.arange(seeds, device=context.device)[:, None]
+    order, each = torch.stack(orders).to(context.device), torch.arange(count, device=context.device)[:, None]
     weight, bias = least_squares(train.features.flatten(1, 2).double(), train.price.flatten(1)[..., None].double(), intercept=True)
     ols = ((test.features.flatten(1, 2).double() @ weight.mT + bias[..., None]).reshape(test.price.shape)).float()
 
@@ -105,7 +111,7 @@ def run(
             learned[f"{name}_{capacity}"] = {k: v.detach().cpu() for k, v in model.parameters_by_name().items()}
         scale = [w / w.norm() for w in (weight[0].float(), learned[f"mse_{capacity}"]["weight"][0], learned[f"spo_plus_{capacity}"]["weight"][0])]
         shown[capacity] = torch.cat([w.cpu() for w in scale])
-    return _outcome(metrics, regrets, curves, learned, shown, seeds, [how["capacity"] for how in capacities])
+    return _outcome(metrics, regrets, curves, learned, shown, count, [how["capacity"] for how in capacities])
 
 
 def _outcome(
@@ -185,7 +191,7 @@ def _outcome(
             Section("Training", "The SPO+ loss of the training days, mean over seeds, each epoch relative to the first.", figures=("training_curve",)),
             Section(
                 "What was learned",
-                "Weights of seed 0, each model scaled to length one: only the ranking of the predicted prices matters for the choice.",
+                "Weights of the first seed, each model scaled to length one: only the ranking of the predicted prices matters for the choice.",
                 figures=("weights",),
             ),
         ],

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -48,6 +49,9 @@ def main(arguments: Sequence[str] | None = None, *, config_dir: Path = compose.C
         return MISTAKE
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: configuration cannot be used: {str(error).splitlines()[0]}", file=sys.stderr)
+        return MISTAKE
+    except yaml.YAMLError as error:
+        print(f"error: configuration cannot be read: {' '.join(str(error).split())}", file=sys.stderr)
         return MISTAKE
     except OSError as error:  # hydra makes the run folder; what happens inside a job ends there
         print(f"error: run folder must be a folder that can be written, but {error.filename}: {error.strerror or error}", file=sys.stderr)

@@ -262,8 +262,8 @@ def test_flows_refuse_what_they_cannot_do(tmp_path: Path) -> None:
         seed_allocation(tmp_path, seeds={"first": 0, "count": 0})
     with pytest.raises(InputError, match="rows must be an integer >= 1, got 0"):
         seed_allocation(tmp_path, rows={"train": 0, "test": 5})
-    with pytest.raises(InputError, match="seeds must be an integer >= 2, got 1"):
-        energy(tmp_path, None, seeds=1)
+    with pytest.raises(InputError, match=r"seeds\.count must be an integer >= 2, got 1"):
+        energy(tmp_path, None, seeds={"first": 0, "count": 1})
     with pytest.raises(DataNotFoundError, match="could not find the file Data.npz"):
         energy(tmp_path, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -276,7 +276,7 @@ def energy(folder: Path, data_root: Any, **change: Any) -> Outcome:
     settings: dict[str, Any] = {
         "predictor": nn.Linear,
         "capacities": [{"capacity": 60, "optimizer": partial(torch.optim.Adam, lr=0.5)}],
-        "seeds": 2,
+        "seeds": {"first": 0, "count": 2},
         "epochs": 2,
         "batch": 70,
     }
@@ -286,7 +286,7 @@ def energy(folder: Path, data_root: Any, **change: Any) -> Outcome:
 @pytest.mark.data
 def test_energy_knapsack_reproduces_least_squares_and_spo_plus_learns(data_root: Any, tmp_path: Path) -> None:
     """Ten seeds and one capacity; four epochs instead of 35, which least squares does not notice."""
-    outcome = energy(tmp_path, data_root, seeds=10, epochs=4)
+    outcome = energy(tmp_path, data_root, seeds={"first": 0, "count": 10}, epochs=4)
     metrics = outcome.metrics
     assert metrics["ols_regret_pct_60"] == pytest.approx(16.96, abs=0.05)
     assert metrics["ols_regret_pct_60_low"] < 16.96 < metrics["ols_regret_pct_60_high"]

@@ -201,6 +201,15 @@ def test_what_cannot_be_composed_is_code_2_and_one_message(arguments: list[str],
     assert not list(Path(".").rglob("run.json"))
 
 
+def test_a_file_that_is_no_yaml_is_code_2_and_one_message(go: Go, more: Path) -> None:
+    (more / "experiment" / "broken.yaml").write_text("# @package _global_\nname: {a: ${seed}}\n")
+    said = go("experiment=broken", "folder=out")
+    assert said.code == 2
+    assert said.err.startswith("error: configuration cannot be read: while parsing a flow mapping")
+    assert "broken.yaml" in said.err
+    assert len(said.err.splitlines()) == 1
+
+
 def test_a_misspelt_root_key_of_an_experiment_file_is_refused(go: Go, more: Path) -> None:
     (more / "experiment" / "bad.yaml").write_text(TINY.replace("seed: 42", "sed: 42"))
     said = go("experiment=bad")
