@@ -29,13 +29,13 @@ def solve(cost: Tensor, regularization: float) -> Solution[Tensor]:
     The support is found without gradient; given it, x_S = 1/k + (mean_S c - c_S) / (2 eps) is plain differentiable arithmetic. Items go first inside: a sum
     over a short innermost dimension takes ten times as long as one over rows. The fields besides the decision are computed when they are read.
     """
-    by_item = cost.double().movedim(-1, 0)
+    by_item = cost.double().movedim(-1, 0).contiguous()
     with torch.no_grad():
-        raw = by_item.contiguous()
+        raw = by_item.detach()
         level = _level(raw, regularization)
-        valid = level.isfinite()
-        inside = (raw < level).to(raw.dtype)
-        share = inside / inside.sum(0)  # 0/0 = NaN where the row is not valid, and so is its decision
+        valid = level * 0.0 == 0
+        inside = (level - raw).clamp(min=0).sign()  # 1 in the support, else 0; NaN where the row is not valid, and so is its decision
+        share = inside / inside.sum(0)
         slope = inside * (0.5 / regularization)
     c = torch.where(valid, by_item, 0.0)  # stops the gradient of rows that are not valid
     x = torch.addcmul(share, (c * share).sum(0) - c, slope)
@@ -56,9 +56,8 @@ def solve(cost: Tensor, regularization: float) -> Solution[Tensor]:
 def _level(cost: Tensor, regularization: float) -> Tensor:
     """`(n, ...)` costs -> `(...)`: -nu, below which an item is in the support; not finite where a cost is not."""
     ranks = _ranks(cost.shape[0], cost.dim(), cost.dtype, cost.device)
-    ordered = cost.movedim(0, -1).sort(dim=-1).values.movedim(-1, 0)
     # (2 eps + the sum of the k cheapest) / k falls while the k-th joins the support and rises from there: the level is its minimum
-    level = (ordered.cumsum(0) + 2 * regularization).div_(ranks).amin(0)
+    level = (cost.sort(dim=0).values.cumsum(0) + 2 * regularization).div_(ranks).amin(0)
     return level.add_((cost * 0.0).sum(0))
 
 

@@ -82,11 +82,11 @@ class Worker:
     def time(self, name: str, calls: int) -> dict[str, Any]:
         """How long a contender takes; before a series of short calls one that does not count, because another process had the caches."""
         call, _ = self.contenders[name]
-        if calls > 1:
-            call()
         gc.collect()
         gc.disable()
         try:
+            if calls > 1:
+                call()
             cpu, start = time.process_time(), time.perf_counter()
             for _ in range(calls):
                 call()
