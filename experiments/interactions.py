@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dpsc import checks
 from dpsc.data.interactions import interaction_data
 from dpsc.decision import DecisionLayer
+from dpsc.errors import ShapeError
 from dpsc.objective import DecisionLoss, regret
 from dpsc.report import Outcome
 from dpsc.training import Checkpoint, Ensemble, History, fit, least_squares
@@ -138,6 +139,8 @@ def run(
         before: draws of another instance that the stream makes first: `instance`, `train`, `test`, `epochs`.
     """
     (parameter, (outputs,)) = next(iter(problem.parameter_shapes.items()))
+    if outputs != len(instance.parameters["weights"]):
+        raise ShapeError(f"problem must decide over as many items as {instance.name} has, {len(instance.parameters['weights'])}, got {outputs}")
     score, focused, plain = score or Score("objective"), Training(**training), None if two_stage is None else Training(**two_stage)
     first, count = checks.at_least("seeds.first", seeds["first"], 0), checks.at_least("seeds.count", seeds["count"], 1)
     prefix = None if before is None else (before["instance"], before["train"], before["test"], before["epochs"])

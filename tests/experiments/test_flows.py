@@ -14,7 +14,7 @@ from dpsc import storage
 from dpsc.data.energy_knapsack import load
 from dpsc.data.interactions import interaction_data
 from dpsc.decision import Allocation, Knapsack, Portfolio
-from dpsc.errors import DataNotFoundError, InputError
+from dpsc.errors import DataNotFoundError, InputError, ShapeError
 from dpsc.instances.notebook import ALLOCATION, PORTFOLIO
 from dpsc.objective import regret, relative_regret
 from dpsc.report import Outcome
@@ -260,6 +260,8 @@ def test_flows_refuse_what_they_cannot_do(tmp_path: Path) -> None:
         seed_allocation(tmp_path, predictor=partial(interactions.perceptron, hidden=2))
     with pytest.raises(InputError, match=r"seeds\.count must be an integer >= 1, got 0"):
         seed_allocation(tmp_path, seeds={"first": 0, "count": 0})
+    with pytest.raises(ShapeError, match="problem must decide over as many items as notebook_allocation has, 3, got 4"):
+        seed_allocation(tmp_path, problem=Allocation(4))
     with pytest.raises(InputError, match="rows must be an integer >= 1, got 0"):
         seed_allocation(tmp_path, rows={"train": 0, "test": 5})
     with pytest.raises(InputError, match=r"seeds\.count must be an integer >= 2, got 1"):
