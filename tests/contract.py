@@ -158,6 +158,17 @@ class DecisionContract:
                     jacobian = list(found.values())[variable] if isinstance(found, dict) else found
                     torch.testing.assert_close(jacobian.reshape(*a.shape, -1)[..., j], (a - b) / (2 * step), rtol=1e-5, atol=1e-6)
 
+    @pytest.mark.gpu
+    def test_the_gpu_decides_as_the_cpu_does(self, case: Case) -> None:
+        layer, p = case.make(), drawn(case, 20)
+        there = {name: v.cuda() for name, v in p.items()}
+        here, found = layer(**p), case.make().cuda()(**there)
+        for t in [*tensors(found.decision), found.objective, found.status, found.residual]:
+            assert t.device.type == "cuda"
+        for a, b in zip(tensors(found.decision), tensors(here.decision), strict=True):
+            torch.testing.assert_close(a.cpu(), b, rtol=0, atol=1e-12)
+        torch.testing.assert_close(found.objective.cpu(), here.objective, rtol=1e-12, atol=1e-12)
+
     def test_sensitivities_of_one_row_are_those_of_the_batch(self, case: Case) -> None:
         layer, p = case.make(), drawn(case, 3, seed=5)
         alone = {name: v[1] for name, v in p.items()}
