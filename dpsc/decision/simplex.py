@@ -30,16 +30,16 @@ def solve(cost: Tensor, regularization: float) -> Solution[Tensor]:
     over a short innermost dimension takes ten times as long as one over rows. The fields besides the decision are computed when they are read.
     """
     by_item = cost.double().movedim(-1, 0).contiguous()
+    inverse, offset, zero = _constants(by_item.shape[0], by_item.dim(), by_item.device, regularization)
     with torch.no_grad():
-        raw = by_item.detach()
-        level = _level(raw, regularization)
-        valid = level * 0.0 == 0
-        inside = (level - raw).clamp(min=0).sign()  # 1 in the support, else 0; NaN where the row is not valid, and so is its decision
+        total = by_item.sort(dim=0).values.cumsum(0)
+        poison = total[-1] * 0.0  # NaN where a cost is NaN or infinite, else 0
+        # (2 eps + the sum of the k cheapest) / k falls while the k-th joins the support and rises from there: the level -nu is its minimum
+        level = torch.addcmul(offset, total, inverse).amin(0).add_(poison)
+        inside = torch.heaviside(level - by_item, zero)  # 1 in the support, else 0; NaN where the row is not valid, and so is its decision
         share = inside / inside.sum(0)
-        slope = inside * (0.5 / regularization)
-    c = torch.where(valid, by_item, 0.0)  # stops the gradient of rows that are not valid
-    x = torch.addcmul(share, (c * share).sum(0) - c, slope)
-    fixed = x.detach()
+    c = torch.where(poison == 0, by_item, 0.0)  # stops the gradient of rows that are not valid
+    x = torch.addcmul(share, (c * share).sum(0) - c, inside, value=0.5 / regularization)
 
     def cast(t: Tensor) -> Tensor:
         return t.to(cost.dtype)
@@ -47,24 +47,17 @@ def solve(cost: Tensor, regularization: float) -> Solution[Tensor]:
     return Solution.deferred(
         cast(x.movedim(0, -1)),
         objective=lambda: cast((x * (c + regularization * x)).sum(0)),
-        dual=lambda: {"total": cast(-level), "lower": cast((raw - level).clamp(min=0).movedim(0, -1))},
-        status=lambda: (~valid).to(torch.int8) * int(Status.INVALID_INPUT),
-        residual=lambda: cast((fixed.sum(0) - 1).abs().nan_to_num(nan=float("inf"))),  # signs, stationarity, complementarity hold by construction
+        dual=lambda: {"total": cast(-level), "lower": cast((by_item.detach() - level).clamp(min=0).movedim(0, -1))},
+        status=lambda: poison.isnan().to(torch.int8) * int(Status.INVALID_INPUT),
+        residual=lambda: cast((x.detach().sum(0) - 1).abs().nan_to_num(nan=float("inf"))),  # signs, stationarity, complementarity hold by construction
     )
 
 
-def _level(cost: Tensor, regularization: float) -> Tensor:
-    """`(n, ...)` costs -> `(...)`: -nu, below which an item is in the support; not finite where a cost is not."""
-    ranks = _ranks(cost.shape[0], cost.dim(), cost.dtype, cost.device)
-    # (2 eps + the sum of the k cheapest) / k falls while the k-th joins the support and rises from there: the level is its minimum
-    level = (cost.sort(dim=0).values.cumsum(0) + 2 * regularization).div_(ranks).amin(0)
-    return level.add_((cost * 0.0).sum(0))
-
-
 @lru_cache(maxsize=64)
-def _ranks(n: int, dims: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """1, 2, ..., n along the first of `dims` dimensions."""
-    return torch.arange(1, n + 1, dtype=dtype, device=device).reshape(-1, *[1] * (dims - 1))
+def _constants(n: int, dims: int, device: torch.device, regularization: float) -> tuple[Tensor, Tensor, Tensor]:
+    """1/k and 2 eps / k for k = 1 ... n along the first of `dims` dimensions, and a zero."""
+    inverse = 1 / torch.arange(1, n + 1, dtype=torch.float64, device=device).reshape(-1, *[1] * (dims - 1))
+    return inverse, 2 * regularization * inverse, torch.zeros((), dtype=torch.float64, device=device)
 
 
 class _SimplexLayer(DecisionLayer):
@@ -92,7 +85,8 @@ class _SimplexLayer(DecisionLayer):
         return ConvexProgram(problem, constraints=constraints)
 
     def _solve(self, value: Tensor) -> Solution[Tensor]:
-        self._batch({self.name: value})
+        if not (isinstance(value, Tensor) and value.is_floating_point() and value.dim() and value.shape[-1] == self.items):
+            self._batch({self.name: value})  # says what is wrong
         if self.program is not None:
             return self.program(**{self.name: value})
         return solve(value if self.sign > 0 else -value, self.curvature)
