@@ -9,8 +9,9 @@ Source: Held, Wolfe & Crowder (1974), doi:10.1007/BF01580223; Duchi et al. (2008
 
 from __future__ import annotations
 
+import inspect
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,41 +24,71 @@ if TYPE_CHECKING:
     from dpsc.decision.convex import ConvexProgram
 
 
+class _Projection(torch.autograd.Function):
+    """costs `(n, ...)`, items first -> shares `(n, ...)` and the level -nu `(...)`; NaN in rows with a cost that is not finite.
+
+    Gradient: dx/dc v = -(v - mean_S v) / (2 eps) on the support S, zero off it and in NaN rows.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(cost: Tensor, regularization: float) -> tuple[Tensor, Tensor]:
+        cost = cost.contiguous()  # items really first: a sum over a short innermost dimension takes ten times as long as one over rows
+        inverse, offset = _constants(cost.shape[0], cost.dim(), cost.device, regularization)
+        total = cost.sort(dim=0).values.cumsum(0)
+        # (2 eps + the sum of the k cheapest) / k falls while the k-th joins the support and rises from there: the level is its minimum
+        level = torch.addcmul(offset, total, inverse).amin(0).add_(total[-1] * 0.0)  # plus NaN where a cost is NaN or infinite
+        return (level - cost).mul_(0.5 / regularization).clamp(min=0), level
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(output[0])
+        ctx.half = 0.5 / inputs[1]
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, x_bar: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        x_bar, inside = x_bar.contiguous(), x > 0  # false where x is NaN
+        weight = inside.to(x.dtype)
+        mean = (x_bar * weight).sum(0) / weight.sum(0)
+        return torch.where(inside, (mean - x_bar) * ctx.half, 0.0), None
+
+
+# autograd looks the signature up at every call, which takes longer than the arithmetic unless it is kept here
+_Projection.forward.__signature__ = inspect.signature(_Projection.forward)  # type: ignore[attr-defined]
+
+
 def solve(cost: Tensor, regularization: float) -> Solution[Tensor]:
     """Solve every row of `(..., n)` costs in float64; a row with a cost that is not finite has decision NaN and gradient zero.
 
-    The support is found without gradient; given it, x_S = 1/k + (mean_S c - c_S) / (2 eps) is plain differentiable arithmetic. Items go first inside: a sum
-    over a short innermost dimension takes ten times as long as one over rows. The fields besides the decision are computed when they are read.
+    The fields besides the decision are computed when they are read.
     """
-    by_item = cost.double().movedim(-1, 0).contiguous()
-    inverse, offset, zero = _constants(by_item.shape[0], by_item.dim(), by_item.device, regularization)
-    with torch.no_grad():
-        total = by_item.sort(dim=0).values.cumsum(0)
-        poison = total[-1] * 0.0  # NaN where a cost is NaN or infinite, else 0
-        # (2 eps + the sum of the k cheapest) / k falls while the k-th joins the support and rises from there: the level -nu is its minimum
-        level = torch.addcmul(offset, total, inverse).amin(0).add_(poison)
-        inside = torch.heaviside(level - by_item, zero)  # 1 in the support, else 0; NaN where the row is not valid, and so is its decision
-        share = inside / inside.sum(0)
-    c = torch.where(poison == 0, by_item, 0.0)  # stops the gradient of rows that are not valid
-    x = torch.addcmul(share, (c * share).sum(0) - c, inside, value=0.5 / regularization)
+    by_item = cost.double().movedim(-1, 0)
+    x, level = _Projection.apply(by_item, regularization)
 
     def cast(t: Tensor) -> Tensor:
         return t.to(cost.dtype)
 
+    def objective() -> Tensor:
+        c = torch.where(level.isnan(), 0.0, by_item)  # stops the gradient of rows that are not valid
+        return cast((x * (c + regularization * x)).sum(0))
+
     return Solution.deferred(
         cast(x.movedim(0, -1)),
-        objective=lambda: cast((x * (c + regularization * x)).sum(0)),
+        objective=objective,
         dual=lambda: {"total": cast(-level), "lower": cast((by_item.detach() - level).clamp(min=0).movedim(0, -1))},
-        status=lambda: poison.isnan().to(torch.int8) * int(Status.INVALID_INPUT),
+        status=lambda: level.isnan().to(torch.int8) * int(Status.INVALID_INPUT),
         residual=lambda: cast((x.detach().sum(0) - 1).abs().nan_to_num(nan=float("inf"))),  # signs, stationarity, complementarity hold by construction
     )
 
 
 @lru_cache(maxsize=64)
-def _constants(n: int, dims: int, device: torch.device, regularization: float) -> tuple[Tensor, Tensor, Tensor]:
-    """1/k and 2 eps / k for k = 1 ... n along the first of `dims` dimensions, and a zero."""
+def _constants(n: int, dims: int, device: torch.device, regularization: float) -> tuple[Tensor, Tensor]:
+    """1/k and 2 eps / k for k = 1 ... n along the first of `dims` dimensions."""
     inverse = 1 / torch.arange(1, n + 1, dtype=torch.float64, device=device).reshape(-1, *[1] * (dims - 1))
-    return inverse, 2 * regularization * inverse, torch.zeros((), dtype=torch.float64, device=device)
+    return inverse, 2 * regularization * inverse
 
 
 class _SimplexLayer(DecisionLayer):
