@@ -60,7 +60,7 @@ def folder_name(overrides: str) -> str:
     safe = re.sub(r"[^A-Za-z0-9_.,=+-]", "-", overrides)
     if not overrides:
         return "as_shipped"
-    if safe == overrides and len(safe) <= LONGEST_NAME:
+    if safe == overrides and len(safe) <= LONGEST_NAME and not safe.startswith("."):  # neither . nor .. nor a hidden folder
         return safe
     return f"{safe[: LONGEST_NAME - 11]}-{hashlib.sha256(overrides.encode()).hexdigest()[:10]}"
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dpsc.errors import ConfigError
@@ -414,6 +414,8 @@ def test_worst(codes: list[int], code: int) -> None:
 
 
 @given(st.text(max_size=300), st.text(max_size=300))
+@example("", ".")
+@example("..", "as_shipped")
 def test_folder_names_are_safe_short_and_distinct(first: str, second: str) -> None:
     names = [folder_name(first), folder_name(second)]
     assert (names[0] == names[1]) == (first == second) or "as_shipped" in (first, second)
