@@ -29,6 +29,10 @@ class NegativeRegretError(DpscError, ArithmeticError):
     """A regret is below zero beyond rounding: the decision beat the optimum, so one of the two is wrong."""
 
 
+class ExactJumpError(DpscError, RuntimeError):
+    """A backward pass reached a jump that is read exactly, where no gradient exists."""
+
+
 class DataError(DpscError, RuntimeError):
     """A data set is damaged or does not hold what its reader expects."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -84,6 +84,44 @@ class DecisionProblem(Protocol):
 
     def objective(self, decision: Any, **parameters: Tensor) -> Tensor:
         """`(...)`: what `decision` is worth under `parameters`, the very function that solving minimises."""
+        ...
+
+
+class Operation(Protocol):
+    """A function with a hard value and a soft one; a `Relaxation` picks which goes forward and which backward.
+
+    Attributes:
+        name: for messages.
+        jumps: False for a function that is only kinked: its hard value has a sub-gradient.
+        elementwise: whether `slopes` knows the derivatives; they are left to autograd otherwise.
+    """
+
+    name: ClassVar[str]
+    jumps: ClassVar[bool]
+    elementwise: ClassVar[bool]
+
+    @property
+    def hard(self) -> Callable[..., Tensor]:
+        """`(*inputs) -> ` the exact value; differentiable where `jumps` is False."""
+        ...
+
+    @property
+    def soft(self) -> Callable[..., Tensor]:
+        """`(kernel, *inputs) -> ` the value smoothed by a kernel; differentiable."""
+        ...
+
+    @property
+    def slopes(self) -> Callable[..., tuple[Tensor, ...]]:
+        """`(kernel, *inputs) -> ` the partial derivatives of `soft`, one an input; the inputs have one shape."""
+        ...
+
+
+@runtime_checkable
+class Relaxation(Protocol):
+    """How the integers and branches of a program are read; programs take one as `relax=` and hand it to their operations."""
+
+    def read(self, operation: Operation, *inputs: Tensor) -> Tensor:
+        """The operation's value at the inputs, with the gradient that this reading stands for."""
         ...
 
 
