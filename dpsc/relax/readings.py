@@ -92,7 +92,9 @@ def _differentiated(operation: Operation, kernel: Kernel, value: Callable[..., T
 
 def _tracked(x: Tensor) -> bool:
     """Whether anyone may ask for a gradient; inside torch.func a plain tensor may hide a tracked one."""
-    return x.requires_grad or type(x) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(x)
+    if x.requires_grad or torch.compiler.is_compiling():
+        return x.requires_grad
+    return type(x) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
 class _Refusing(torch.autograd.Function):

@@ -25,7 +25,8 @@ class Choose(Soft):
     def hard(self, scores: Tensor) -> Tensor:
         """1 for the largest score (the first of equals), else 0."""
         best = scores.argmax(-1, keepdim=True)
-        return torch.zeros_like(scores).scatter(-1, best, 1.0)
+        weight = torch.zeros_like(scores).scatter(-1, best, 1.0)
+        return torch.where(scores.isnan().any(-1, keepdim=True), torch.nan, weight)
 
     def soft(self, kernel: Kernel, scores: Tensor) -> Tensor:
         """A softmax for the logistic kernel; else the product of the pairwise soft steps, made to add up to 1."""

@@ -14,7 +14,7 @@ from dpsc.relax.kernels import Kernel, Number
 from dpsc.relax.operations.operation import Soft, quantity, settings
 from dpsc.types import Relaxation
 
-ITERATIONS = 100
+ITERATIONS = 80
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,29 +37,35 @@ class WaterFill(Soft):
         width = self.width(kernel)
         short = supply < demand.sum(-1)
         with torch.no_grad():
-            level = _level(kernel, width, supply.detach(), demand.detach(), priority.detach(), short)
-            slope = (demand * kernel.density((priority - level) / width) / width).sum(-1, keepdim=True)
+            order = priority.sort(dim=-1, descending=True, stable=True).indices
+            marginal = (demand.gather(-1, order).cumsum(-1) < supply[..., None]).sum(-1, keepdim=True).clamp_max(demand.shape[-1] - 1)
+            origin = priority.gather(-1, order.gather(-1, marginal))  # measured from the last one served, the level keeps its digits
+        height = priority - origin
+        with torch.no_grad():
+            level = _level(kernel, width, supply, demand, height)
+            slope = (demand * kernel.density((height - level) / width) / width).sum(-1, keepdim=True)
             slope = torch.where(slope > 0, slope, torch.ones_like(slope))
-        # One Newton step from the solution: no change of value, and by the implicit function theorem the right derivative.
-        share = demand * (0.5 + 0.5 * kernel.mass((priority - level) / width))
+        # One Newton step from the solution: by the implicit function theorem it carries the derivative of the level.
+        share = demand * (0.5 + 0.5 * kernel.mass((height - level) / width))
         moved = level + (share.sum(-1, keepdim=True) - supply[..., None]) / slope
-        moved = level - (level - moved)
-        given = demand * (0.5 + 0.5 * kernel.mass((priority - moved) / width))
+        given = demand * (0.5 + 0.5 * kernel.mass((height - level - (moved - moved.detach())) / width))
         return torch.where(short[..., None], given, demand)
 
 
-def _level(kernel: Kernel, width: Number, supply: Tensor, demand: Tensor, priority: Tensor, short: Tensor) -> Tensor:
-    """Bisection on the level; `(..., 1)`."""
-    spread = priority.amax(-1, keepdim=True) - priority.amin(-1, keepdim=True)
-    reach = 50 * width + spread if not isinstance(width, Tensor) else 50 * width.amax() + spread
-    low, high = priority.amin(-1, keepdim=True) - reach, priority.amax(-1, keepdim=True) + reach
-    for _ in range(ITERATIONS):
-        middle = 0.5 * (low + high)
-        more = (demand * (0.5 + 0.5 * kernel.mass((priority - middle) / width))).sum(-1, keepdim=True) > supply[..., None]
-        low, high = torch.where(more, middle, low), torch.where(more, high, middle)
-        if not torch.compiler.is_compiling() and bool((middle == low).logical_or(middle == high).all()) and bool((high - low <= 4e-16 * high.abs()).all()):
-            break
-    return 0.5 * (low + high)
+def _level(kernel: Kernel, width: Number, supply: Tensor, demand: Tensor, height: Tensor) -> Tensor:
+    """Bisection on the level, `(..., 1)`; the middle, where a kernel without tails leaves an interval of levels that hand out the same."""
+    lowest, highest = height.amin(-1, keepdim=True), height.amax(-1, keepdim=True)
+    # A kernel with tails may have to go far out when almost everything, or almost nothing, is handed out.
+    reach = (highest - lowest) + 1e4 * (width.amax() if isinstance(width, Tensor) else width)
+    ends = []
+    for beyond in (torch.gt, torch.ge):
+        low, high = lowest - reach, highest + reach
+        for _ in range(ITERATIONS):
+            middle = 0.5 * (low + high)
+            more = beyond((demand * (0.5 + 0.5 * kernel.mass((height - middle) / width))).sum(-1, keepdim=True), supply[..., None])
+            low, high = torch.where(more, middle, low), torch.where(more, high, middle)
+        ends.append(0.5 * (low + high))
+    return 0.5 * (ends[0] + ends[1])
 
 
 def water_fill(supply: Tensor, demand: Tensor, priority: Tensor, *, relax: Relaxation, scale: Number = 1.0) -> Tensor:

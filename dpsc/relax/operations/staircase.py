@@ -6,6 +6,7 @@ blur over many steps: between n - 1/2 and n + 1/2 the soft floor rises from n - 
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,16 +30,23 @@ class Floor(Soft):
 
     def soft(self, kernel: Kernel, x: Tensor) -> Tensor:
         """E floor(x + lattice / 2 + tau Z), |tau Z| <= 1/2."""
-        return _stairs(x + self.lattice / 2, kernel, self.width(kernel))
+        step, offset = _nearest(x + self.lattice / 2)
+        width = self.width(kernel)
+        return step - 0.5 + 0.5 * kernel.mass(offset / width) / _mass(kernel, 0.5, width, x)
 
     def slopes(self, kernel: Kernel, x: Tensor) -> tuple[Tensor]:
         """The density of the cut kernel at the nearest jump."""
-        return (_slope(x + self.lattice / 2, kernel, self.width(kernel)),)
+        _, offset = _nearest(x + self.lattice / 2)
+        width = self.width(kernel)
+        return (kernel.density(offset / width) / (width * _mass(kernel, 0.5, width, x)),)
 
 
 @dataclass(frozen=True, eq=False)
 class Round(Soft):
-    """The nearest integer, half to even."""
+    """The nearest integer, half to even.
+
+    Where half-integers are on the lattice, a tie goes up at every second jump and down at the others: so do the soft jumps, by half a spacing.
+    """
 
     name: ClassVar[str] = "round"
 
@@ -47,27 +55,47 @@ class Round(Soft):
         return torch.round(x)
 
     def soft(self, kernel: Kernel, x: Tensor) -> Tensor:
-        """E round(x + lattice / 2 + tau Z), |tau Z| <= 1/2."""
-        return _stairs(x + (0.5 + self.lattice / 2), kernel, self.width(kernel))
+        """E round(x + tau Z), |tau Z| <= 1/2; jumps shifted to the side of their ties."""
+        step, offset, reach, width = self._place(kernel, x)
+        return step - 0.5 + 0.5 * kernel.mass(offset / width) / _mass(kernel, reach, width, x)
 
     def slopes(self, kernel: Kernel, x: Tensor) -> tuple[Tensor]:
         """The density of the cut kernel at the nearest jump."""
-        return (_slope(x + (0.5 + self.lattice / 2), kernel, self.width(kernel)),)
+        _, offset, reach, width = self._place(kernel, x)
+        return (kernel.density(offset / width) / (width * _mass(kernel, reach, width, x)),)
+
+    def _place(self, kernel: Kernel, x: Tensor) -> tuple[Tensor, Tensor, Tensor | float, Number]:
+        """The integer above the nearest jump, the distance to that jump, the distance from it to the end of its cell, and tau."""
+        step, offset = _nearest(x + 0.5)
+        width = self.width(kernel)
+        if not isinstance(self.lattice, Tensor) and not _has_halves(self.lattice):
+            return step, offset, 0.5, width
+        half = torch.where(_halves(self.lattice), self.lattice / 2, 0.0) if isinstance(self.lattice, Tensor) else self.lattice / 2
+        shift = torch.where(torch.remainder(step, 2) == 0, half, -half)  # up to an even number: the jump comes earlier
+        offset = offset + shift
+        return step, offset, torch.where(offset > 0, 0.5 + shift, 0.5 - shift), width
 
 
-def _half(kernel: Kernel, width: Number, like: Tensor) -> Tensor:
-    """The kernel's mass within half a step."""
-    return kernel.mass(torch.as_tensor(0.5, dtype=like.dtype, device=like.device) / width)
-
-
-def _stairs(x: Tensor, kernel: Kernel, width: Number) -> Tensor:
+def _nearest(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest integer and the way from it to x."""
     step = torch.floor(x + 0.5).detach()
-    return step - 0.5 + kernel.mass((x - step) / width) / (2 * _half(kernel, width, x))
+    return step, x - step
 
 
-def _slope(x: Tensor, kernel: Kernel, width: Number) -> Tensor:
-    offset = x - torch.floor(x + 0.5).detach()
-    return kernel.density(offset / width) / (width * _half(kernel, width, x))
+def _mass(kernel: Kernel, reach: Tensor | float, width: Number, like: Tensor) -> Tensor:
+    """The kernel's mass within `reach` of the jump."""
+    return kernel.mass(torch.as_tensor(reach, dtype=like.dtype, device=like.device) / width)
+
+
+def _has_halves(lattice: float) -> bool:
+    """Whether 1/2 is a multiple of the spacing."""
+    return lattice > 0 and abs(0.5 / lattice - builtins.round(0.5 / lattice)) < 1e-9
+
+
+def _halves(lattice: Tensor) -> Tensor:
+    """The same, elementwise."""
+    ratio = 0.5 / lattice.clamp_min(1e-300)
+    return (lattice > 0) & ((ratio - torch.round(ratio)).abs() < 1e-9)
 
 
 def floor(x: Tensor, *, relax: Relaxation, scale: Number = 1.0, lattice: Number = 0.0) -> Tensor:
@@ -77,7 +105,7 @@ def floor(x: Tensor, *, relax: Relaxation, scale: Number = 1.0, lattice: Number 
         x: `(...)`.
         relax: how it gets its gradient.
         scale: what temperature 1 means, in units of x; broadcasts.
-        lattice: spacing of the values that x takes in the exact program, for example 1/2 for half of an integer; 0 if they fall anywhere.
+        lattice: spacing of the values that x takes in the exact program, 1 or a unit fraction, such as 1/2 for half of an integer; 0 if they fall anywhere.
     Returns: `(...)`. Soft: from n - 1 at n - 1/2 to n at n + 1/2, jump centred at n - lattice / 2; x - 1/2 + lattice / 2 as the temperature grows.
     Gradient: none when exact (raises); of the soft value otherwise.
     """
@@ -91,7 +119,7 @@ def round(x: Tensor, *, relax: Relaxation, scale: Number = 1.0, lattice: Number 
         x: `(...)`.
         relax: how it gets its gradient.
         scale: what temperature 1 means, in units of x; broadcasts. With temperature times scale above 1 the soft value is x, the slope 1.
-        lattice: spacing of the values that x takes in the exact program.
+        lattice: spacing of the values that x takes in the exact program; it matters where half-integers are among them.
     Returns: `(...)`. Soft: x at every integer and half-integer (lattice 0); x everywhere as the temperature grows.
     Gradient: none when exact (raises); of the soft value otherwise.
     """

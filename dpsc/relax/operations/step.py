@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from dpsc.relax.kernels import Kernel, Number
@@ -19,8 +20,8 @@ class Step(Soft):
     name: ClassVar[str] = "step"
 
     def hard(self, x: Tensor) -> Tensor:
-        """[x >= 0]."""
-        return (x >= 0).to(x.dtype)
+        """[x >= 0]; NaN stays NaN, which a comparison would drop."""
+        return 1 - (-x).clamp(0, 1).ceil()
 
     def soft(self, kernel: Kernel, x: Tensor) -> Tensor:
         """P(x + lattice / 2 + tau Z >= 0)."""
@@ -40,7 +41,7 @@ class Equal(Soft):
 
     def hard(self, x: Tensor) -> Tensor:
         """[-lattice / 2 <= x < lattice / 2]."""
-        return ((x >= -self.lattice / 2) & (x < self.lattice / 2)).to(x.dtype)
+        return torch.where(x.isnan(), x, ((x >= -self.lattice / 2) & (x < self.lattice / 2)).to(x.dtype))
 
     def soft(self, kernel: Kernel, x: Tensor) -> Tensor:
         """P(-lattice / 2 <= x + tau Z < lattice / 2): over all cells of the lattice these add up to 1."""

@@ -1,0 +1,1 @@
+"""What happens then: worlds that move in time."""

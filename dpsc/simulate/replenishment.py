@@ -1,0 +1,149 @@
+"""The extended (R, s, Q) world: one warehouse, lost sales, a kick-start order, a triggered order, returns.
+
+Order of events in week t: half of the inbound due (rounded down) and all returns due enter the stock; demand is served, the rest is lost; the other half
+of the inbound enters; the returns of this week's sales are scheduled; the policy reviews the stock and orders, with this week's lead time; costs are
+booked on the stock at the end of the week. After the last week, stock and units on order are charged as overstock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from dpsc import checks
+from dpsc.errors import InputError
+from dpsc.relax import Exact, equal, floor, minimum, round, step
+from dpsc.types import Relaxation
+
+PARAMETERS = ("kick_week", "kick_order", "reorder_point", "order_quantity")
+
+
+class Articles(Protocol):
+    """What the world reads of its articles, `(N,)` each: `scale` is the mean weekly demand in units, costs are money a unit (an order)."""
+
+    scale: Tensor
+    holding_cost: Tensor
+    inbound_cost: Tensor
+    order_cost: Tensor
+    outbound_cost: Tensor
+    return_cost: Tensor
+    lost_sale_cost: Tensor
+    overstock_cost: Tensor
+    return_rate: Tensor
+
+
+class Paths(Protocol):
+    """What the world reads of its futures, `(T, S, N)` each: units of demand, weeks of lead time (>= 1) and of return lag (>= 1), uniforms."""
+
+    demand: Tensor
+    lead_time: Tensor
+    return_lag: Tensor
+    uniform: Tensor
+
+
+class State(NamedTuple):
+    """Stock at the end of a week, `(..., S, N)` units; `pipeline` and `returning` hold what is due in one, two ... weeks."""
+
+    on_hand: Tensor
+    on_order: Tensor
+    pipeline: tuple[Tensor, ...]
+    returning: tuple[Tensor, ...]
+
+
+class Flow(NamedTuple):
+    """What moved in a week, `(..., S, N)`: units, and the number of orders placed."""
+
+    inbound: Tensor
+    returned: Tensor
+    sales: Tensor
+    lost_sales: Tensor
+    order: Tensor
+    orders: Tensor
+
+
+def advance(
+    state: State, policy: Mapping[str, Tensor], paths: Paths, week: int, *, articles: Articles, relax: Relaxation, trigger: str, cutoff: int
+) -> tuple[State, Flow]:
+    """One week; events in the order of the module's docstring.
+
+    Args:
+        state: at the end of the week before.
+        policy: `kick_week` (whole weeks), `kick_order`, `reorder_point`, `order_quantity` in units, `(..., 1, N)`.
+        paths: the futures.
+        week: t.
+        articles: costs and rates.
+        relax: how rounding, trigger and calendar are read; the minimum of stock and demand keeps its sub-gradient.
+        trigger: "position" (stock + on order <= s) or "idle" (stock <= s and nothing on order).
+        cutoff: first week without triggered orders.
+    """
+    scale, demand = articles.scale, paths.demand[week]
+    inbound, returned = state.pipeline[0], state.returning[0]
+    first = floor(inbound / 2, relax=relax, scale=scale, lattice=0.5)
+    available = state.on_hand + first + returned
+    sales = minimum(available, demand, relax=Exact())
+    on_hand = available - sales + (inbound - first)
+    on_order = state.on_order - inbound
+    coming_back = floor(articles.return_rate * sales + paths.uniform[week], relax=relax, scale=scale)
+
+    kick_week = policy["kick_week"]
+    if trigger == "position":
+        low = step(policy["reorder_point"] - on_hand - on_order, relax=relax, scale=scale)
+    else:
+        low = step(policy["reorder_point"] - on_hand, relax=relax, scale=scale) * equal(on_order, relax=relax, scale=scale)
+    kick = equal(kick_week, float(week), relax=relax)
+    started = step(week - 1 - kick_week, relax=relax, lattice=1.0)
+    again = low * started if week < cutoff else torch.zeros_like(low)
+    order = kick * policy["kick_order"] + again * policy["order_quantity"]
+
+    lead, lag = paths.lead_time[week], paths.return_lag[week]
+    pipeline = tuple(due + order * (lead == i + 1) for i, due in enumerate((*state.pipeline[1:], torch.zeros_like(inbound))))
+    returning = tuple(due + coming_back * (lag == i + 1) for i, due in enumerate((*state.returning[1:], torch.zeros_like(returned))))
+    return State(on_hand, on_order + order, pipeline, returning), Flow(inbound, returned, sales, demand - sales, order, kick + again)
+
+
+def cost(parameters: Mapping[str, Tensor], paths: Paths, *, articles: Articles, relax: Relaxation, trigger: str = "position", cutoff: int = 9) -> Tensor:
+    """Cost of every path of the extended (R, s, Q) policy.
+
+    Args:
+        parameters: `kick_week` t0 in weeks (cut to the horizon, rounded), `kick_order` Q0, `reorder_point` s and `order_quantity` Q in multiples of the
+            article's scale (Q0 and Q cut at 0, rounded to units); `(..., N)` each.
+        paths: futures.
+        articles: costs and rates.
+        relax: the reading.
+        trigger: "position" or "idle".
+        cutoff: first week without triggered orders.
+    Returns: `(..., S, N)` money.
+    Gradient: by the reading; raises when exact.
+    Raises: InputError for unknown parameters or trigger, or a lead time or lag below 1.
+    """
+    checks.exact_names("the extended (R, s, Q) policy", parameters, PARAMETERS)
+    checks.one_of("trigger", trigger, ("position", "idle"))
+    for name, value in (("lead_time", paths.lead_time), ("return_lag", paths.return_lag)):
+        if value.numel() and not bool((value >= 1).all()):
+            raise InputError(f"{name} must be >= 1 week, got {float(value.amin())}")
+    weeks, scale = paths.demand.shape[0], articles.scale
+    theta = {name: value[..., None, :] for name, value in parameters.items()}
+    policy = {
+        "kick_week": round(theta["kick_week"].clamp(0, weeks - 1), relax=relax, scale=float(weeks)),
+        "kick_order": round(theta["kick_order"].clamp_min(0) * scale, relax=relax, scale=scale),
+        "reorder_point": theta["reorder_point"] * scale,
+        "order_quantity": round(theta["order_quantity"].clamp_min(0) * scale, relax=relax, scale=scale),
+    }
+    zero = torch.zeros_like(policy["kick_week"] + paths.demand[0])
+    state = State(zero, zero, (zero,) * int(paths.lead_time.amax()), (zero,) * int(paths.return_lag.amax()))
+    total = zero
+    for week in range(weeks):
+        state, flow = advance(state, policy, paths, week, articles=articles, relax=relax, trigger=trigger, cutoff=cutoff)
+        total = (
+            total
+            + articles.holding_cost * state.on_hand
+            + articles.inbound_cost * flow.inbound
+            + articles.order_cost * flow.orders
+            + articles.outbound_cost * flow.sales
+            + articles.return_cost * flow.returned
+            + articles.lost_sale_cost * flow.lost_sales
+        )
+    return total + articles.overstock_cost * (state.on_hand + state.on_order)
