@@ -44,6 +44,7 @@ def fit(
     optimizer: torch.optim.Optimizer,
     batches: Callable[[int], Iterable[Any]],
     epochs: int,
+    rate: Callable[[float], float] | None = None,
     track: Callable[[Iterable[int]], Iterable[int]] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> History:
@@ -55,6 +56,7 @@ def fit(
         optimizer: over the parameters that `loss` reads.
         batches: epoch -> that epoch's batches; a function of the epoch alone, so that a run can be continued.
         epochs: how many.
+        rate: fraction of training done -> factor on the optimiser's learning rates, for example `lambda done: 1 - done`; 1 throughout where None.
         track: wraps the iteration over epochs, for a progress bar.
         checkpoint: where to keep and find the state.
     Returns: the loss curve.
@@ -63,6 +65,7 @@ def fit(
     checks.at_least("epochs", epochs, 0)
     start, begin = time.perf_counter(), 0
     curve: list[Tensor] = []
+    rates = [group["lr"] for group in optimizer.param_groups]
     if checkpoint is not None and checkpoint.path.exists():
         begin, curve = _restore(checkpoint, optimizer)
     saved = time.perf_counter()
@@ -71,7 +74,11 @@ def fit(
         listed = list(batches(epoch))
         for i, batch in enumerate(listed):
             optimizer.zero_grad(set_to_none=True)
-            value = loss(batch, (epoch + i / len(listed)) / epochs)
+            done = (epoch + i / len(listed)) / epochs
+            if rate is not None:
+                for group, full in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = full * rate(done)
+            value = loss(batch, done)
             if not bool(torch.isfinite(value).all()):
                 which = "" if value.dim() == 0 else f" of model {int((~torch.isfinite(value)).nonzero()[0, 0])}"
                 raise InputError(f"the loss{which} must be finite, got {value[~torch.isfinite(value)][0].item()} in epoch {epoch}, batch {i}")
@@ -84,6 +91,9 @@ def fit(
         if checkpoint is not None and (time.perf_counter() - saved >= checkpoint.every_s or epoch + 1 == epochs):
             _save(checkpoint, optimizer, epoch + 1, curve)
             saved = time.perf_counter()
+    if rate is not None:
+        for group, full in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = full
     return History(torch.stack(curve) if curve else torch.zeros(0), time.perf_counter() - start)
 
 

@@ -1,6 +1,8 @@
-"""How an integer or a branch gets its gradient: operations, readings, kernels, schedules; and the audit of a gradient."""
+"""How an integer or a branch gets its gradient: operations, readings, kernels, schedules; laws of integers, estimators; the audit of a gradient."""
 
 from dpsc.relax.audit import Audit, Perturbation, Row, audit
+from dpsc.relax.counts import Bernoulli, Binomial, Categorical, Law, NegativeBinomial, Poisson, Rounded, Truncated, ZeroInflated, count
+from dpsc.relax.estimators import Difference, DisARM, Estimator, ExactExpectation, GumbelSoftmax, PerturbAndMAP, Rebar, Score, estimate
 from dpsc.relax.kernels import Cauchy, Kernel, Logistic, Normal, Ramp
 from dpsc.relax.operations import (
     all_units_cost,
@@ -25,22 +27,41 @@ from dpsc.relax.schedules import Anneal, cosine, geometric, linear
 __all__ = [
     "Anneal",
     "Audit",
+    "Bernoulli",
+    "Binomial",
+    "Categorical",
     "Cauchy",
+    "Difference",
+    "DisARM",
+    "Estimator",
     "Exact",
+    "ExactExpectation",
+    "GumbelSoftmax",
     "Kernel",
+    "Law",
     "Logistic",
+    "NegativeBinomial",
     "Normal",
+    "PerturbAndMAP",
     "Perturbation",
+    "Poisson",
     "Ramp",
+    "Rebar",
+    "Rounded",
     "Row",
+    "Score",
     "Smoothed",
     "StraightThrough",
+    "Truncated",
+    "ZeroInflated",
     "all_units_cost",
     "at_least",
     "audit",
     "choose",
     "cosine",
+    "count",
     "equal",
+    "estimate",
     "floor",
     "geometric",
     "incremental_cost",

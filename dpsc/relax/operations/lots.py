@@ -10,7 +10,7 @@ from dpsc.relax.operations.minimum import maximum
 from dpsc.relax.operations.operation import quantity
 from dpsc.relax.operations.staircase import floor, round
 from dpsc.relax.operations.step import step
-from dpsc.relax.readings import Smoothed
+from dpsc.relax.readings import Exact, Smoothed
 from dpsc.types import Relaxation
 
 
@@ -31,16 +31,16 @@ def at_least(q: Tensor, minimum_order: Tensor | float, *, relax: Relaxation, sca
     Args:
         q: `(...)` wanted, units, >= 0.
         minimum_order: M >= 0, units; broadcasts; 0 where there is none.
-        relax: how the branch gets its gradient; the kink at M is read the same way.
+        relax: how the branch gets its gradient; the kink at M keeps its sub-gradient, which is right, and blurring it would cost units.
         scale: what temperature 1 means, units (a share of M, say).
         lattice: spacing of q - M / 2 in the exact program if 0 is one of its values, else 0.
     Returns: `(...)` ordered, units.
-    Gradient: of the soft gate times the soft maximum; raises when exact.
+    Gradient: of the soft gate times the maximum; raises when exact.
     Raises: InputError for M < 0 or NaN, or q < 0 or NaN.
     """
     quantity("minimum_order", minimum_order)
     q = _order("the quantity of at_least", q, relax)
-    return step(q - minimum_order / 2, relax=relax, scale=scale, lattice=lattice) * maximum(q, minimum_order, relax=relax, scale=scale)
+    return step(q - minimum_order / 2, relax=relax, scale=scale, lattice=lattice) * maximum(q, minimum_order, relax=Exact())
 
 
 def pack(q: Tensor, size: Tensor | float, *, relax: Relaxation, up: bool = False, scale: Number = 1.0, lattice: Number = 0.0) -> Tensor:
