@@ -123,6 +123,7 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
         "oracle_utility": ("=", -0.4688, 5e-5),
     },
     "honest_allocation": {"objective_regret_reduction_pct": ("=", 5.2, 0.7), "wins_pct": (">=", 95, 0)},
+    "moq": {"optimum": ("=", 26719.2, 0.05), "best_gap_pct": ("<=", 0.05, 0), "infeasible_rows": ("=", 0, 0)},
     "energy_knapsack": {
         **{f"ols_regret_pct_{capacity}": ("=", value, 0.05) for capacity, value in ((60, 16.96), (120, 11.03), (180, 3.46))},
         **{f"spo_plus_regret_pct_{capacity}": ("<=", value, 0) for capacity, value in ((60, 12.4), (120, 6.0), (180, 2.7))},
