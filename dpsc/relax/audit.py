@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -113,6 +113,10 @@ class Audit:
     gradients: Mapping[str, Mapping[str, Tensor]]
     recommended: str
     advice: str
+
+    def table(self) -> list[dict[str, Any]]:
+        """The rows as plain mappings, for a data frame."""
+        return [asdict(row) for row in self.rows]
 
     def row(self, candidate: str, block: str = ALL) -> Row:
         """The row of a candidate and a block."""

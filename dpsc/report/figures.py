@@ -34,7 +34,7 @@ def distribution(series: Mapping[str, Values], *, label: str) -> Figure:
         label: of the common axis, with its unit.
     """
     cleaned = {name: _finite(name, values) for name, values in _some("series", series).items()}
-    figure, panels = _panels(len(cleaned), width=7.2, height=0.7 + 1.35 * len(cleaned), share_x=True)
+    figure, panels = axes_grid(len(cleaned), width=7.2, height=0.7 + 1.35 * len(cleaned), share_x=True)
     low, high = min(v.min() for v, _ in cleaned.values()), max(v.max() for v, _ in cleaned.values())
     spread = high - low or max(abs(high), 1.0) * 0.1
     edges = numpy.linspace(low, low + spread, 41)
@@ -50,9 +50,9 @@ def distribution(series: Mapping[str, Values], *, label: str) -> Figure:
             axes.set_ylabel("instances", fontsize=9, color=INK)
         axes.axvline(values.mean(), color=INK, linewidth=1.6)
         note = f"{name}: mean {_number(values.mean())}, {len(values)} values" + (f", {dropped} not finite left out" if dropped else "")
-        axes.set_title(_text(note), loc="left", fontsize=10, color=INK)
+        axes.set_title(literal(note), loc="left", fontsize=10, color=INK)
     panels[-1].set_xlim(low - 0.02 * spread, low + 1.02 * spread)
-    panels[-1].set_xlabel(_text(label), fontsize=10, color=INK)
+    panels[-1].set_xlabel(literal(label), fontsize=10, color=INK)
     return figure
 
 
@@ -65,7 +65,7 @@ def scatter_pairs(x: Values, y: Values, *, x_label: str, y_label: str) -> Figure
     across, up = across[keep], up[keep]
     if not len(across):
         raise InputError(f"{x_label} and {y_label} must hold at least one pair of finite values, got none")
-    figure, (axes,) = _panels(1, width=6.0, height=5.6)
+    figure, (axes,) = axes_grid(1, width=6.0, height=5.6)
     low, high = min(across.min(), up.min()), max(across.max(), up.max())
     margin = 0.04 * (high - low) or 0.1 * max(abs(high), 1.0)
     low, high = low - margin, high + margin
@@ -81,8 +81,8 @@ def scatter_pairs(x: Values, y: Values, *, x_label: str, y_label: str) -> Figure
         color=INK,
     )
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.set_xlabel(_text(x_label), fontsize=10, color=INK)
-    axes.set_ylabel(_text(y_label), fontsize=10, color=INK)
+    axes.set_xlabel(literal(x_label), fontsize=10, color=INK)
+    axes.set_ylabel(literal(y_label), fontsize=10, color=INK)
     return figure
 
 
@@ -91,7 +91,7 @@ def curves(series: Mapping[str, Values], *, x_label: str, y_label: str) -> Figur
     from matplotlib.ticker import MaxNLocator
 
     lines = {name: _array(name, values) for name, values in _some("series", series).items()}
-    figure, (axes,) = _panels(1, width=7.2, height=4.0)
+    figure, (axes,) = axes_grid(1, width=7.2, height=4.0)
     for position, (name, values) in enumerate(lines.items()):
         if values.ndim not in (1, 2) or not values.size:
             raise ShapeError(f"{name} must have shape (steps,) or (repetitions, steps), neither empty, got {values.shape}")
@@ -101,14 +101,14 @@ def curves(series: Mapping[str, Values], *, x_label: str, y_label: str) -> Figur
             lower, upper = numpy.quantile(values, [0.1, 0.9], axis=0)
             axes.fill_between(steps, lower, upper, color=colour, alpha=0.15, linewidth=0)
             values = values.mean(axis=0)
-        axes.plot(steps, values, color=colour, linestyle=dash, linewidth=1.8, marker="o" if len(steps) == 1 else "", label=_text(name))
+        axes.plot(steps, values, color=colour, linestyle=dash, linewidth=1.8, marker="o" if len(steps) == 1 else "", label=literal(name))
     if len(lines) > 1:
         axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     else:
-        axes.set_title(_text(next(iter(lines))), loc="left", fontsize=10, color=INK)
+        axes.set_title(literal(next(iter(lines))), loc="left", fontsize=10, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel(_text(x_label), fontsize=10, color=INK)
-    axes.set_ylabel(_text(y_label), fontsize=10, color=INK)
+    axes.set_xlabel(literal(x_label), fontsize=10, color=INK)
+    axes.set_ylabel(literal(y_label), fontsize=10, color=INK)
     return figure
 
 
@@ -124,14 +124,14 @@ def matrices(named: Mapping[str, Values], *, row_names: Sequence[str], column_na
     tall = min(7.0, max(1.9, 0.38 * shape[0] + 1.3))
     columns = min(len(grids), max(1, int(8.4 // wide)))
     rows = -(-len(grids) // columns)
-    figure, panels = _panels(len(grids), width=wide * columns + 1.6, height=tall * rows, columns=columns, grid=False)
+    figure, panels = axes_grid(len(grids), width=wide * columns + 1.6, height=tall * rows, columns=columns, grid=False)
     for position, (axes, (name, values)) in enumerate(zip(panels, grids.items(), strict=True)):
         picture = axes.imshow(values, cmap="PuOr_r", vmin=-largest, vmax=largest, aspect="auto")
-        axes.set_title(_text(name), loc="left", fontsize=10, color=INK)
+        axes.set_title(literal(name), loc="left", fontsize=10, color=INK)
         axes.set_xticks(
-            range(shape[1]), [_text(column) for column in column_names], fontsize=8, rotation=0 if max(map(len, column_names), default=0) <= 6 else 40
+            range(shape[1]), [literal(column) for column in column_names], fontsize=8, rotation=0 if max(map(len, column_names), default=0) <= 6 else 40
         )
-        axes.set_yticks([] if position % columns else range(shape[0]), [] if position % columns else [_text(row) for row in row_names], fontsize=8)
+        axes.set_yticks([] if position % columns else range(shape[0]), [] if position % columns else [literal(row) for row in row_names], fontsize=8)
         if values.size <= CELLS_WITH_NUMBERS:
             for (row, column), value in numpy.ndenumerate(values):
                 ink = "white" if abs(value) > 0.5 * largest else INK
@@ -153,7 +153,7 @@ def intervals(rows: Mapping[str, tuple[float, float, float]], *, label: str) -> 
     for name, triple in triples.items():
         if triple.shape != (3,) or not triple[1] <= triple[0] <= triple[2]:
             raise InputError(f"{name} must be (mean, low, high) with low <= mean <= high, got {tuple(triple)}")
-    figure, (axes,) = _panels(1, width=7.2, height=0.9 + 0.45 * len(triples))
+    figure, (axes,) = axes_grid(1, width=7.2, height=0.9 + 0.45 * len(triples))
     for position, (mean, low, high) in enumerate(triples.values()):
         axes.plot([low, high], [position, position], color=COLOURS[0], linewidth=2.2, solid_capstyle="butt", alpha=0.6)
         axes.plot([low, high], [position, position], "|", color=COLOURS[0], markersize=9)
@@ -170,14 +170,15 @@ def intervals(rows: Mapping[str, tuple[float, float, float]], *, label: str) -> 
     lowest, highest = axes.get_xlim()
     if lowest <= 0 <= highest:
         axes.axvline(0, color=INK, linewidth=1, linestyle="--")
-    axes.set_yticks(range(len(triples)), [_text(name) for name in triples], fontsize=9)
+    axes.set_yticks(range(len(triples)), [literal(name) for name in triples], fontsize=9)
     axes.set_ylim(len(triples) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(_text(label), fontsize=10, color=INK)
+    axes.set_xlabel(literal(label), fontsize=10, color=INK)
     return figure
 
 
-def _panels(count: int, *, width: float, height: float, columns: int = 1, share_x: bool = False, grid: bool = True) -> tuple[Figure, list[Axes]]:
+def axes_grid(count: int, *, width: float, height: float, columns: int = 1, share_x: bool = False, grid: bool = True) -> tuple[Figure, list[Axes]]:
+    """A figure with so many axes, in the house look."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -222,7 +223,7 @@ def _finite(name: str, values: Values) -> tuple[numpy.ndarray, int]:
     return kept, len(array) - len(kept)
 
 
-def _text(words: str) -> str:
+def literal(words: str) -> str:
     """Words as they stand: matplotlib would set what is between two dollar signs as a formula."""
     return words.replace("$", r"\$")
 
