@@ -16,7 +16,7 @@ MEASURES = {
     "cosine": "cosine of the mean gradient",
     "norm_ratio": "length, relative",
     "bias": "bias, relative",
-    "deviation": "standard deviation of one estimate, relative",
+    "deviation": "deviation of one estimate, relative",
 }
 MARKERS = "oDsv^P<>X*"
 

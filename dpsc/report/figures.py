@@ -24,6 +24,7 @@ DASHES = ("-", "--", "-.", ":")
 INK, FAINT = "#222222", "#D9D9D9"
 STRIP_BELOW = 40  # so few values are shown one by one
 CELLS_WITH_NUMBERS = 400
+NARROWEST_WITH_NUMBER = 0.33  # inches
 
 
 def distribution(series: Mapping[str, Values], *, label: str) -> Figure:
@@ -128,11 +129,11 @@ def matrices(named: Mapping[str, Values], *, row_names: Sequence[str], column_na
     for position, (axes, (name, values)) in enumerate(zip(panels, grids.items(), strict=True)):
         picture = axes.imshow(values, cmap="PuOr_r", vmin=-largest, vmax=largest, aspect="auto")
         axes.set_title(literal(name), loc="left", fontsize=10, color=INK)
-        axes.set_xticks(
-            range(shape[1]), [literal(column) for column in column_names], fontsize=8, rotation=0 if max(map(len, column_names), default=0) <= 6 else 40
-        )
+        every = -(-shape[1] // 12) if wide / shape[1] < NARROWEST_WITH_NUMBER else 1  # as many names as there is room for
+        names = [literal(column) for column in column_names[::every]]
+        axes.set_xticks(range(0, shape[1], every), names, fontsize=8, rotation=0 if max(map(len, column_names), default=0) <= 6 else 40)
         axes.set_yticks([] if position % columns else range(shape[0]), [] if position % columns else [literal(row) for row in row_names], fontsize=8)
-        if values.size <= CELLS_WITH_NUMBERS:
+        if values.size <= CELLS_WITH_NUMBERS and wide / shape[1] >= NARROWEST_WITH_NUMBER:
             for (row, column), value in numpy.ndenumerate(values):
                 ink = "white" if abs(value) > 0.5 * largest else INK
                 axes.text(column, row, f"{value:.2g}" if abs(value) < 0.01 and value else f"{value:.2f}", ha="center", va="center", fontsize=8, color=ink)
