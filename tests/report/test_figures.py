@@ -112,8 +112,8 @@ print("matplotlib" in sys.modules, "matplotlib.pyplot" in sys.modules)
 
 
 def test_a_wide_matrix_has_no_numbers_on_top_of_each_other() -> None:
-    wide = figures.matrices({"orders": torch.ones(3, 26)}, row_names=["a", "b", "c"], column_names=[str(i) for i in range(26)])
+    wide = matrices({"orders": torch.ones(3, 26)}, row_names=["a", "b", "c"], column_names=[str(i) for i in range(26)])
     assert not wide.axes[0].texts
     assert [label.get_text() for label in wide.axes[0].get_xticklabels()] == [str(i) for i in range(0, 26, 3)]
-    narrow = figures.matrices({"weights": torch.ones(2, 5)}, row_names=["a", "b"], column_names=list("vwxyz"))
+    narrow = matrices({"weights": torch.ones(2, 5)}, row_names=["a", "b"], column_names=list("vwxyz"))
     assert len(narrow.axes[0].texts) == 10
