@@ -176,7 +176,7 @@ def test_three_gates_interact(estimator: Any) -> None:
     exact = torch.autograd.grad((Bernoulli(p).log_prob(every).sum(-1).exp() * switches(every)).sum(), p)[0]
     leaf = p.detach().expand(GROUPS, 3).clone().requires_grad_()
     law = Bernoulli(leaf)
-    noise = torch.rand(2000, *estimator.uniforms(law), generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    noise = torch.rand(SAMPLES, *estimator.uniforms(law), generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     (gradient,) = torch.autograd.grad(estimate(switches, law, noise, estimator).sum(), leaf)
     error = gradient.std(0) / math.sqrt(GROUPS)
     assert bool(((gradient.mean(0) - exact).abs() <= 4 * error + 1e-12).all())
