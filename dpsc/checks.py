@@ -10,6 +10,8 @@ from torch import Tensor
 
 from dpsc.errors import DtypeError, InputError, ShapeError
 
+LISTED = 12  # names that a message lists before it becomes a wall
+
 
 def floating(name: str, value: object) -> Tensor:
     """`value` as it is, if it is a floating-point tensor."""
@@ -78,7 +80,8 @@ def one_of(name: str, value: str, options: Iterable[str]) -> str:
     """A known name; the message lists the near ones first."""
     options = sorted(options)
     if value not in options:
-        raise InputError(f"{name} must be one of {', '.join(options)}; got {value!r}{near(value, options)}")
+        shown = options if len(options) <= LISTED else [*options[:LISTED], f"... ({len(options)} in all)"]
+        raise InputError(f"{name} must be one of {', '.join(shown)}; got {value!r}{near(value, options)}")
     return value
 
 

@@ -80,7 +80,9 @@ def test_every_instance_has_a_source_and_finite_numbers(name: str) -> None:
 
 
 def test_an_unknown_instance_is_refused_and_the_near_ones_named() -> None:
-    with pytest.raises(InputError, match=r"instance must be one of .*notebook_portfolio; got 'notebook_alocation' \(did you mean notebook_allocation"):
+    with pytest.raises(
+        InputError, match=r"instance must be one of average_cost_batch_12, .* in all\); got 'notebook_alocation' \(did you mean notebook_allocation"
+    ):
         instances.get("notebook_alocation")
 
 

@@ -1,10 +1,22 @@
 """Published problems as data: parameters, what is known about them, and the source. Optima live here and nowhere else."""
 
 from dpsc import checks
-from dpsc.instances import average_cost, layers, lost_sales, notebook, orders, replenishment
+from dpsc.instances import average_cost, layers, lost_sales, notebook, orders, replenishment, serial
 from dpsc.types import Instance
 
-ALL = {i.name: i for i in (notebook.ALLOCATION, notebook.PORTFOLIO, *layers.ALL, *orders.ALL, *average_cost.ALL, *lost_sales.ALL, replenishment.EXTENDED_RSQ)}
+ALL = {
+    i.name: i
+    for i in (
+        notebook.ALLOCATION,
+        notebook.PORTFOLIO,
+        *layers.ALL,
+        *orders.ALL,
+        *average_cost.ALL,
+        *lost_sales.ALL,
+        *serial.ALL,
+        replenishment.EXTENDED_RSQ,
+    )
+}
 
 
 def get(name: str) -> Instance:
