@@ -144,6 +144,7 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
         name: ("=", value, 0.005 * value)
         for name, value in (("cost_moq_10", 6.31115), ("cost_moq_20", 10.13708), ("cost_moq_30", 14.31537), ("cost_batch_12", 7.03119))
     },
+    "serial_hdpo": {**{f"gap_pct_p{p}": ("<=", 0.05, 0) for p in (4, 9, 19, 39)}, "cost_example_6_1": ("<=", 47.74, 0)},
     "energy_knapsack": {
         **{f"ols_regret_pct_{capacity}": ("=", value, 0.05) for capacity, value in ((60, 16.96), (120, 11.03), (180, 3.46))},
         **{f"spo_plus_regret_pct_{capacity}": ("<=", value, 0) for capacity, value in ((60, 12.4), (120, 6.0), (180, 2.7))},
