@@ -81,7 +81,7 @@ def test_every_instance_has_a_source_and_finite_numbers(name: str) -> None:
 
 def test_an_unknown_instance_is_refused_and_the_near_ones_named() -> None:
     with pytest.raises(
-        InputError, match=r"instance must be one of average_cost_batch_12, .* in all\); got 'notebook_alocation' \(did you mean notebook_allocation"
+        InputError, match=r"instance must be one of assemble_to_order, .* in all\); got 'notebook_alocation' \(did you mean notebook_allocation"
     ):
         instances.get("notebook_alocation")
 
@@ -144,6 +144,7 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
         name: ("=", value, 0.005 * value)
         for name, value in (("cost_moq_10", 6.31115), ("cost_moq_20", 10.13708), ("cost_moq_30", 14.31537), ("cost_batch_12", 7.03119))
     },
+    "assemble_to_order": {"continuous_pct": (">=", 99.7, 0), "integer_pct": (">=", 99.5, 0)},
     "serial_hdpo": {**{f"gap_pct_p{p}": ("<=", 0.05, 0) for p in (4, 9, 19, 39)}, "cost_example_6_1": ("<=", 47.74, 0)},
     "energy_knapsack": {
         **{f"ols_regret_pct_{capacity}": ("=", value, 0.05) for capacity, value in ((60, 16.96), (120, 11.03), (180, 3.46))},
