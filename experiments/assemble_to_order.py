@@ -103,7 +103,8 @@ def run(*, context: RunContext, steps: int, optimizer: Callable[..., torch.optim
             Section(
                 "The question",
                 "Components are bought before demand is known; once it is, the most profitable products are built from what is there. In every "
-                "scenario the build is a linear program, and what one more unit of a component would have earned is its multiplier: their mean is the gradient of the profit.",
+                "scenario the build is a linear program, and what one more unit of a component would have earned is "
+                "its multiplier: their mean is the gradient of the profit.",
             ),
             Section("Result", "Per cent of the optimum of the linear program over all scenarios at once.", tables=("stocks",), figures=("training",)),
         ],
