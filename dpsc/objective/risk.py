@@ -6,6 +6,7 @@ costs are blurred, so that many futures steer a training step instead of one or 
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -48,16 +49,16 @@ class _Ordered(Soft):
         return (cost.sort(-1).values * self.measure.blurred(cost.shape[-1], cost, kernel)).sum(-1)
 
 
-class _Spectral:
+class _Spectral(abc.ABC):
     """A measure that is a weighted mean of the ordered costs."""
 
+    @abc.abstractmethod
     def weights(self, count: int, like: Tensor) -> Tensor:
         """`(count,)` exact weights of the costs in ascending order; they add up to 1."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def spectrum(self, share: Tensor, kernel: Kernel) -> Tensor:
         """The blurred weight of all costs up to a share of the futures, rising from one number to another."""
-        raise NotImplementedError
 
     def blurred(self, count: int, like: Tensor, kernel: Kernel) -> Tensor:
         """`(count,)` smooth weights that add up to 1; temperature 1 means all of the probability."""
