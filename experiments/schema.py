@@ -14,6 +14,7 @@ from dpsc.errors import ConfigError
 
 # These change where and how a run works, never what it finds: the expected rows still hold, and a finished run need not be run again.
 NEUTRAL = ("device", "threads", "progress", "folder", "data.root")
+GROUPS = ("decisions", "integers", "inventory", "firms")  # `scripts/reproduce.py inventory` runs those of a group
 LONGEST_NAME = 120  # bytes; file systems take 255, and the name shares that with what tools append
 
 
@@ -31,6 +32,7 @@ class Run:
     name: str = MISSING
     title: str | None = None
     source: str = MISSING
+    group: str = MISSING
     slow: bool = False
     seed: int = MISSING
     device: str = MISSING

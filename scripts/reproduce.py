@@ -3,6 +3,7 @@
     python scripts/reproduce.py                      every experiment but the slow ones
     python scripts/reproduce.py --slow               every experiment
     python scripts/reproduce.py seed_allocation      the named ones, slow or not
+    python scripts/reproduce.py inventory --jobs 2   a group (decisions, integers, inventory, firms), slow ones too, two runs at a time
     python scripts/reproduce.py threads=2            key=value goes to every run
 
 Each run is a process of its own, with its folder below `runs/reproduce/`. The table is printed and written to `runs/reproduce.csv`.
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,33 +38,41 @@ def launch(name: str, folder: Path, overrides: Sequence[str]) -> int:
 
 
 def chosen(names: Sequence[str], *, slow: bool, config_dir: Path) -> list[str]:
-    """The named experiments, or all that are there, without the slow ones unless asked for.
+    """The named experiments and those of the named groups, each once; or all that are there, without the slow ones unless asked for.
 
-    Raises: SystemExit, naming the near experiments, for one that does not exist.
+    Raises: SystemExit, naming the near ones, for a name that is neither.
     """
     from omegaconf import OmegaConf
 
     from dpsc import checks
 
-    there = {path.stem: path for path in sorted((config_dir / "experiment").glob("*.yaml"))}
+    there = {path.stem: OmegaConf.load(path) for path in sorted((config_dir / "experiment").glob("*.yaml"))}
+    groups: dict[str, list[str]] = {}
+    for name, config in there.items():
+        groups.setdefault(str(OmegaConf.select(config, "group")), []).append(name)
+    wanted: dict[str, None] = {}
     for name in names:
-        if name not in there:
-            raise SystemExit(f"error: experiment must be one of {', '.join(there) or '(none)'}; got {name!r}{checks.near(name, there)}")
-    return list(names) or [name for name, path in there.items() if slow or not OmegaConf.select(OmegaConf.load(path), "slow")]
+        if name not in there and name not in groups:
+            known = f"{', '.join(there) or '(none)'}, or a group: {', '.join(sorted(groups)) or '(none)'}"
+            raise SystemExit(f"error: experiment must be one of {known}; got {name!r}{checks.near(name, [*there, *groups])}")
+        wanted |= dict.fromkeys([name] if name in there else groups[name])
+    return list(wanted) or [name for name, config in there.items() if slow or not OmegaConf.select(config, "slow")]
 
 
-def reproduce(names: Sequence[str], overrides: Sequence[str], *, folder: Path, run: Launch = launch) -> list[dict[str, Any]]:
-    """Run the experiments; returns one row an expected number, and one for a run that ended without any."""
-    rows: list[dict[str, Any]] = []
-    for position, name in enumerate(names, start=1):
+def reproduce(names: Sequence[str], overrides: Sequence[str], *, folder: Path, run: Launch = launch, jobs: int = 1) -> list[dict[str, Any]]:
+    """Run the experiments, `jobs` at a time; returns one row an expected number, and one for a run that ended without any, in the order of the names."""
+
+    def one(position: int, name: str) -> list[dict[str, Any]]:
         print(f"[{position}/{len(names)}] {name}", flush=True)
         started = time.perf_counter()
         place = (folder / name).resolve()
         code = run(name, place, overrides)
         facts = {"experiment": name, "exit_code": code, "duration_s": round(time.perf_counter() - started, 1)}
         found = _json(place / "expected.json") if code in (0, 3) else []
-        rows += [{**row, **facts} for row in found] or [dict.fromkeys(COLUMNS) | facts]
-    return rows
+        return [{**row, **facts} for row in found] or [dict.fromkeys(COLUMNS) | facts]
+
+    with ThreadPoolExecutor(jobs) as pool:  # the threads only wait: each run is a process of its own
+        return [row for rows in pool.map(one, range(1, len(names) + 1), names) for row in rows]
 
 
 def exit_code(rows: Sequence[Mapping[str, Any]]) -> int:
@@ -92,12 +102,17 @@ def main(arguments: Sequence[str] | None = None, *, run: Launch = launch, config
     """See the module. Returns the exit code."""
     sys.path.insert(0, str(ROOT))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="name | key=value", help="experiments, and overrides for all of them")
+    parser.add_argument("names", nargs="*", metavar="name | key=value", help="experiments or groups of them, and overrides for all runs")
     parser.add_argument("--slow", action="store_true", help="also the experiments that take minutes")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default 1); more than one hides their progress bars")
     asked = parser.parse_intermixed_args(arguments)
+    if asked.jobs < 1:
+        parser.error(f"--jobs must be at least 1, got {asked.jobs}")
     overrides = [word for word in asked.names if "=" in word]
+    if asked.jobs > 1 and not any(word.startswith("progress=") for word in overrides):
+        overrides.append("progress=false")
     names = chosen([word for word in asked.names if "=" not in word], slow=asked.slow, config_dir=config_dir)
-    rows = reproduce(names, overrides, folder=runs / "reproduce" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"), run=run)
+    rows = reproduce(names, overrides, folder=runs / "reproduce" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"), run=run, jobs=asked.jobs)
     runs.mkdir(parents=True, exist_ok=True)
     with open(runs / "reproduce.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")

@@ -18,6 +18,7 @@ TINY = """\
 # Command: none
 name: tiny
 source: a test
+group: decisions
 seed: 42
 expected:
   - {name: cost, expected: 4.0, tolerance: 1.0e-9, source: a test}

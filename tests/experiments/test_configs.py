@@ -37,6 +37,12 @@ def test_there_are_experiments() -> None:
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=named)
+def test_an_experiment_belongs_to_a_group_that_can_be_reproduced_by_name(path: Path) -> None:
+    assert yaml.safe_load(path.read_text())["group"] in schema.GROUPS, f"{path.name} must say group: one of {', '.join(schema.GROUPS)}"
+    assert path.stem not in schema.GROUPS, "a name that means both an experiment and a group"
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=named)
 def test_an_experiment_says_where_it_comes_from_and_how_to_run_it(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert lines[0] == "# @package _global_"  # hydra looks for it in the first line only
@@ -90,7 +96,7 @@ def test_folders_of_a_sweep_leave_out_what_is_neutral() -> None:
 def test_these_tests_would_notice(tmp_path: Path) -> None:
     folder = tmp_path / "experiment"
     folder.mkdir()
-    (folder / "bad.yaml").write_text("# @package _global_\nname: bad\nsource: x\nflow: {_target_: os.system, command: 'true'}\n")
+    (folder / "bad.yaml").write_text("# @package _global_\nname: bad\nsource: x\ngroup: decisions\nflow: {_target_: os.system, command: 'true'}\n")
     settings = compose.plain(compose.compose(["experiment=bad"], more=tmp_path))
     with pytest.raises(ConfigError, match="must lie in one of"):
         build.check_flow(settings["flow"])

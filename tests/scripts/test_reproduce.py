@@ -34,7 +34,13 @@ class Runs:
 def conf(tmp_path: Path) -> Path:
     folder = tmp_path / "conf" / "experiment"
     folder.mkdir(parents=True)
-    for name, text in {"good": "name: good", "missed": "name: missed", "plain": "name: plain", "long": "slow: true", "broken": "slow: true"}.items():
+    for name, text in {
+        "good": "group: firms",
+        "missed": "group: inventory",
+        "plain": "group: firms",
+        "long": "group: inventory\nslow: true",
+        "broken": "group: inventory\nslow: true",
+    }.items():
         (folder / f"{name}.yaml").write_text(f"# @package _global_\n{text}\n")
     return folder.parent
 
@@ -89,6 +95,9 @@ def test_runs_have_folders_of_their_own(conf: Path) -> None:
         (["long"], ["long"], 0),
         (["--slow"], ["broken", "good", "long", "missed", "plain"], 1),
         (["broken", "missed"], ["broken", "missed"], 1),
+        (["firms"], ["good", "plain"], 0),
+        (["inventory"], ["broken", "long", "missed"], 1),
+        (["plain", "firms"], ["plain", "good"], 0),
     ],
 )
 def test_what_is_run_and_the_exit_code(arguments: list[str], names: list[str], code: int, conf: Path) -> None:
@@ -104,13 +113,20 @@ def test_a_run_that_failed_shows_no_rows_of_an_earlier_one(conf: Path, capsys: p
     assert "failed with exit code 2" in capsys.readouterr().out
 
 
+def test_runs_side_by_side_give_the_same_table(conf: Path) -> None:
+    one, two = go(conf, "firms", "missed"), go(conf, "firms", "missed", "--jobs", "2")
+    assert one[0] == two[0] == 3
+    assert [{**row, "duration_s": ""} for row in one[2]] == [{**row, "duration_s": ""} for row in two[2]]
+    assert [overrides for _, _, overrides in two[1].asked] == [["progress=false"]] * 3
+
+
 def test_overrides_go_to_every_run(conf: Path) -> None:
     _, runs, _ = go(conf, "threads=2", "good", "missed", "data.root=/x")
     assert [overrides for _, _, overrides in runs.asked] == [["threads=2", "data.root=/x"]] * 2
 
 
 def test_an_unknown_name_names_the_near_ones(conf: Path) -> None:
-    with pytest.raises(SystemExit, match=r"experiment must be one of broken, good, long, missed, plain; got 'god' \(did you mean good"):
+    with pytest.raises(SystemExit, match=r"one of broken, good, long, missed, plain, or a group: firms, inventory; got 'god' \(did you mean good"):
         go(conf, "god")
 
 
