@@ -1,0 +1,40 @@
+"""Search curves: the smallest value so far, against evaluations and against seconds."""
+
+import pytest
+
+from dpsc.errors import InputError, ShapeError
+from dpsc.report.search_curves import SearchTrace, search_curves
+from tests.report.test_figures import words
+
+
+def test_curves_show_the_best_so_far_on_both_axes() -> None:
+    ours = SearchTrace([1, 10, 100], [0.0, 0.5, 2.0], [9.0, 12.0, 4.0])
+    theirs = SearchTrace([1, 5], [0.1, 0.2], [9.0, 8.0])
+    figure = search_curves({"small": {"ours": ours, "theirs": theirs}, "large": {"theirs": theirs}}, label="P75, money", best_known={"small": 3.5})
+    count, second, large, _ = figure.axes
+    assert count.lines[0].get_ydata().tolist() == [9, 9, 4]
+    assert count.lines[0].get_xdata().tolist() == [1, 10, 100]
+    assert second.lines[0].get_xdata().tolist() == [0.001, 0.5, 2.0]
+    assert count.get_xscale() == second.get_xscale() == count.get_yscale() == "log"
+    assert large.lines[0].get_color() == count.lines[1].get_color()
+    assert count.lines[2].get_ydata()[0] == 3.5
+    assert {"small", "large", "ours", "theirs", "best known", "evaluations", "seconds", "P75, money"} <= set(words(figure).split(" | "))
+
+
+def test_values_at_or_below_zero_keep_a_plain_axis() -> None:
+    figure = search_curves({"p": {"m": SearchTrace([1, 2], [0.0, 1.0], [1.0, -1.0])}}, label="cost")
+    assert figure.axes[0].get_yscale() == "linear"
+    words(figure)
+
+
+def test_bad_traces_are_named() -> None:
+    with pytest.raises(InputError, match="problems must hold at least one entry"):
+        search_curves({}, label="cost")
+    with pytest.raises(InputError, match="p must hold at least one method"):
+        search_curves({"p": {}}, label="cost")
+    with pytest.raises(ShapeError, match="the trace of m on p must have as many evaluations and seconds as values, at least one, got 1, 1, 2"):
+        search_curves({"p": {"m": SearchTrace([1], [1.0], [1.0, 2.0])}}, label="cost")
+    with pytest.raises(InputError, match="the evaluations of m on p must be finite, >= 1 and not fall"):
+        search_curves({"p": {"m": SearchTrace([2, 1], [1.0, 2.0], [1.0, 2.0])}}, label="cost")
+    with pytest.raises(InputError, match="the values of m on p must be finite, got nan"):
+        search_curves({"p": {"m": SearchTrace([1], [1.0], [float("nan")])}}, label="cost")
