@@ -106,6 +106,16 @@ def paths(of: Articles, count: int, *, seed: int = 1) -> Paths:
     return Paths(*(torch.from_numpy(a) for a in (demand, lead, lag, uniform)))
 
 
+def shared_warehouse(of: Articles) -> tuple[float, float]:
+    """The coupled variant: units that a warehouse shared by all articles holds, and the cost of a unit and week above."""
+    return 1.2 * float(of.scale.sum()), 2.0
+
+
+def report_paths(count: int) -> int:
+    """How many fresh futures (path seed 2) a result of so many articles is reported on: about 400000 articles times futures, 256 to 4096."""
+    return min(4096, max(256, 400_000 // checks.at_least("count", count, 1)))
+
+
 def gradient_points() -> list[Tensor]:
     """The points at which gradients are judged: the start shifted by (0, .2, .2, .2), then 20 random ones, each `(3, 4)` in weeks and multiples of scale."""
     g = numpy.random.default_rng(123)
@@ -120,6 +130,22 @@ EXTENDED_RSQ = Instance(
     known={
         # sum over articles of the 75th percentile over 256 paths (path seed 1), at the start
         "start_p75": {1: 1981.10, 10: 11494.92, 25: 22696.8, 100: 110453.60, 1000: 973591.5},
+        # 75th percentile of the total cost with the shared warehouse, 256 paths, at the start
+        "start_p75_coupled": {100: 130765.6},
+        # trigger -> article seed -> best (t0, Q0, s, Q) in units of a single article, its 75th percentile over the 256 paths of path seed 1, and over 20000
+        # paths of path seed 2; coarse-to-fine search of the integer grid, article 3 also by full enumeration. None: orders never repeat, any Q will do.
+        "best_integers": {
+            "position": [
+                ((0, 44, 1, 6), 758.47, 820.09), ((1, 48, 10, 10), 303.33, 329.17), ((0, 15, -1, None), 315.52, 327.11), ((0, 17, -1, None), 127.01, 132.04),
+                ((1, 104, 51, 6), 943.87, 1022.94), ((0, 105, 7, 15), 544.09, 580.74), ((0, 39, 9, 11), 763.45, 825.96), ((0, 49, -1, None), 377.28, 396.26),
+                ((0, 34, 10, 7), 509.54, 555.98), ((1, 113, 49, 26), 1292.10, 1364.25),
+            ],
+            "idle": [
+                ((0, 44, 1, 6), 758.47, 820.09), ((1, 48, 13, 12), 301.74, 322.12), ((0, 15, -1, None), 315.52, 327.11), ((0, 17, -1, None), 127.01, 132.04),
+                ((1, 101, 48, 10), 927.98, 1026.81), ((0, 105, 7, 15), 544.09, 580.74), ((0, 41, 11, 10), 762.11, 802.20), ((0, 49, -1, None), 377.28, 396.26),
+                ((0, 33, 10, 9), 510.76, 554.65), ((1, 107, 41, 42), 1314.57, 1398.91),
+            ],
+        },
         # sums of demand, lead times and return lags of path seed 1, 256 paths
         "check_sums": {1: (17158, 8625, 6227), 100: (2457307, 722505, 613872)},
         # central differences of the exact mean cost at the first two gradient points, 3 articles, 40000 paths of path seed 3, (3, 4) each

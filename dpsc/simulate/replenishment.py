@@ -104,8 +104,15 @@ def advance(
     return State(on_hand, on_order + order, pipeline, returning), Flow(inbound, returned, sales, demand - sales, order, kick + again)
 
 
-def cost(parameters: Mapping[str, Tensor], paths: Paths, *, articles: Articles, relax: Relaxation, trigger: str = "position", cutoff: int = 9) -> Tensor:
-    """Cost of every path of the extended (R, s, Q) policy.
+class Simulated(NamedTuple):
+    """What the futures cost, `(..., S, N)` money, and the stock at the end of every week, T tensors `(..., S, N)` of units."""
+
+    cost: Tensor
+    on_hand: tuple[Tensor, ...]
+
+
+def simulate(parameters: Mapping[str, Tensor], paths: Paths, *, articles: Articles, relax: Relaxation, trigger: str = "position", cutoff: int = 9) -> Simulated:
+    """Play every path of the extended (R, s, Q) policy.
 
     Args:
         parameters: `kick_week` t0 in weeks (cut to the horizon, rounded), `kick_order` Q0, `reorder_point` s and `order_quantity` Q in multiples of the
@@ -115,7 +122,6 @@ def cost(parameters: Mapping[str, Tensor], paths: Paths, *, articles: Articles, 
         relax: the reading.
         trigger: "position" or "idle".
         cutoff: first week without triggered orders.
-    Returns: `(..., S, N)` money.
     Gradient: by the reading; raises when exact.
     Raises: InputError for unknown parameters or trigger, or a lead time or lag below 1.
     """
@@ -134,9 +140,10 @@ def cost(parameters: Mapping[str, Tensor], paths: Paths, *, articles: Articles, 
     }
     zero = torch.zeros_like(policy["kick_week"] + paths.demand[0])
     state = State(zero, zero, (zero,) * int(paths.lead_time.amax()), (zero,) * int(paths.return_lag.amax()))
-    total = zero
+    total, on_hand = zero, []
     for week in range(weeks):
         state, flow = advance(state, policy, paths, week, articles=articles, relax=relax, trigger=trigger, cutoff=cutoff)
+        on_hand.append(state.on_hand)
         total = (
             total
             + articles.holding_cost * state.on_hand
@@ -146,4 +153,25 @@ def cost(parameters: Mapping[str, Tensor], paths: Paths, *, articles: Articles, 
             + articles.return_cost * flow.returned
             + articles.lost_sale_cost * flow.lost_sales
         )
-    return total + articles.overstock_cost * (state.on_hand + state.on_order)
+    return Simulated(total + articles.overstock_cost * (state.on_hand + state.on_order), tuple(on_hand))
+
+
+def cost(parameters: Mapping[str, Tensor], paths: Paths, *, articles: Articles, relax: Relaxation, trigger: str = "position", cutoff: int = 9) -> Tensor:
+    """Cost of every path and article, `(..., S, N)` money; see `simulate`."""
+    return simulate(parameters, paths, articles=articles, relax=relax, trigger=trigger, cutoff=cutoff).cost
+
+
+def with_shared_warehouse(played: Simulated, *, capacity: Tensor | float, price: Tensor | float) -> Tensor:
+    """Cost of all articles together when they share a warehouse: their own costs, and a price for every unit and week above its capacity.
+
+    Args:
+        played: what was simulated.
+        capacity: units that the warehouse holds.
+        price: money a unit and week above.
+    Returns: `(..., S)` money.
+    Gradient: exact at the kink where the warehouse is full (zero there), the reading's elsewhere.
+    """
+    total = played.cost.sum(-1)
+    for on_hand in played.on_hand:
+        total = total + price * (on_hand.sum(-1) - capacity).clamp_min(0)
+    return total
