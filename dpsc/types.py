@@ -1,18 +1,19 @@
 """Nouns and protocols that cross rooms.
 
 Letters, fixed for the package: `B` batch of problems, `S` sampled futures, `T` periods, `N` stocking points, `L` lead-time slots,
-`E` edges, `F` features, `G` models trained side by side (one a seed). `...` stands for any leading batch shape.
+`E` edges, `F` features, `K` periods looked back, `G` models trained side by side (one a seed). `...` stands for any leading batch shape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Status(IntEnum):
@@ -123,6 +124,53 @@ class Relaxation(Protocol):
     def read(self, operation: Operation, *inputs: Tensor) -> Tensor:
         """The operation's value at the inputs, with the gradient that this reading stands for."""
         ...
+
+
+class StockState(Protocol):
+    """What a policy may read of a world's state at the moment of ordering.
+
+    Attributes:
+        on_hand: `(..., S, N)` units that can be sold or shipped now.
+        pipeline: L tensors `(..., S, N)` of units on their way, slot 0 arriving next; a tuple, or one tensor `(L, ..., S, N)`.
+        position: `(..., S, N)` inventory position: on hand and on its way, less backorders.
+    """
+
+    @property
+    def on_hand(self) -> Tensor:
+        """See the class."""
+        ...
+
+    @property
+    def pipeline(self) -> Sequence[Tensor] | Tensor:
+        """See the class."""
+        ...
+
+    @property
+    def position(self) -> Tensor:
+        """See the class."""
+        ...
+
+
+class Context(NamedTuple):
+    """What is known beside the stock when an order is placed.
+
+    Attributes:
+        period: t, counted from 0.
+        observed: `(K, ..., S, N)` units, demand of the last K periods, the newest last; None where nobody looks back.
+        features: `(..., S, N, F)` anything else that is known by now (a forecast, the calendar).
+    """
+
+    period: int = 0
+    observed: Tensor | None = None
+    features: Tensor | None = None
+
+
+class Policy(nn.Module, ABC):
+    """State and context -> order. Subclass it with one method, `forward`; a simulator takes it, or any function like it, as a callable."""
+
+    @abstractmethod
+    def forward(self, state: StockState, context: Context, *, relax: Relaxation) -> Tensor:
+        """`(..., S, N)` order of every stocking point, units >= 0; `relax` reads what jumps (rounding, triggers)."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import dpsc
-from dpsc.decision import Allocation, ConvexProgram, DecisionLayer, Knapsack, Portfolio
+from dpsc.decision import Allocation, ConvexProgram, DecisionLayer, Knapsack, Portfolio, Rationing
 from tests.contract import Case, DecisionContract
 
 
@@ -44,6 +44,13 @@ def newsvendor_parameters(generator: torch.Generator, batch: tuple[int, ...]) ->
     }
 
 
+def shortage(generator: torch.Generator, batch: tuple[int, ...]) -> dict[str, Tensor]:
+    """One supply and one set of weights for all rows, so that all share the feasible set; wants at which some get nothing and some rows lack nothing."""
+    want = 1.5 + 2 * torch.randn(*batch, 4, generator=generator, dtype=torch.float64)
+    weight = torch.tensor([0.5, 1.0, 2.0, 0.8], dtype=torch.float64).expand(*batch, 4).clone()
+    return {"want": want, "supply": torch.full(batch, 5.0, dtype=torch.float64), "weight": weight}
+
+
 CASES = [
     Case("allocation", lambda: Allocation(4), normal("cost", 4)),
     Case("allocation, one item", lambda: Allocation(1), normal("cost", 1)),
@@ -52,6 +59,7 @@ CASES = [
     Case("portfolio", lambda: Portfolio(3), normal("returns", 3)),
     Case("portfolio through ConvexProgram", lambda: Portfolio(3, closed_form=False), normal("returns", 3)),
     Case("convex program", newsvendor, newsvendor_parameters),
+    Case("rationing", lambda: Rationing(4), shortage),
     Case("knapsack", lambda: Knapsack([1, 2, 3, 2, 1], 4), normal("value", 5), differentiable=False),
 ]
 
