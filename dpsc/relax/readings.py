@@ -56,6 +56,8 @@ class Smoothed:
 class StraightThrough:
     """Hard values, bit-equal to those of `Exact`, with the gradient of the soft ones at the same inputs.
 
+    An operation that names a stand-in, `through(kernel, *inputs)`, is differentiated through that instead of its soft value.
+
     Args:
         kernel: of the backward pass. A small temperature is not better: between the jumps it goes blind, and at the jumps it shouts.
     """
@@ -84,7 +86,7 @@ def _differentiated(operation: Operation, kernel: Kernel, value: Callable[..., T
         return result
     if not through:
         return value(*inputs)
-    soft = operation.soft(kernel, *inputs)
+    soft = getattr(operation, "through", operation.soft)(kernel, *inputs)
     with torch.no_grad():
         hard = operation.hard(*inputs)
     return hard - (soft.detach() - soft)  # the bracket is +0, and x - 0 is x to the bit

@@ -1,0 +1,57 @@
+"""Networks of firms under shock: stocks on edges, output on nodes, whole runs with gradients."""
+
+from dpsc.simulate.firms.generator import draw, synthetic
+from dpsc.simulate.firms.network import Network
+from dpsc.simulate.firms.ordering import Ordering, Seen, Switching, inventory_gap, replace_use
+from dpsc.simulate.firms.parameters import Parameters
+from dpsc.simulate.firms.production import CES, Limits, Produced, Production, leontief, partly_binding
+from dpsc.simulate.firms.rationing import Priority, Rationed, Rationing, firms_first, mixed, proportional, random_priority
+from dpsc.simulate.firms.rollout import Run, rollout
+from dpsc.simulate.firms.shocks import compose, concave, convex, exponential, linear, observed
+from dpsc.simulate.firms.smallest import Smallest, smallest
+from dpsc.simulate.firms.step import Flow, Rules, Shock, State, start, step
+from dpsc.simulate.firms.whole import NATIVE, PLAIN, Kernels
+
+__all__ = [
+    "CES",
+    "NATIVE",
+    "PLAIN",
+    "Flow",
+    "Kernels",
+    "Limits",
+    "Network",
+    "Ordering",
+    "Parameters",
+    "Priority",
+    "Produced",
+    "Production",
+    "Rationed",
+    "Rationing",
+    "Rules",
+    "Run",
+    "Seen",
+    "Shock",
+    "Smallest",
+    "State",
+    "Switching",
+    "compose",
+    "concave",
+    "convex",
+    "draw",
+    "exponential",
+    "firms_first",
+    "inventory_gap",
+    "leontief",
+    "linear",
+    "mixed",
+    "observed",
+    "partly_binding",
+    "proportional",
+    "random_priority",
+    "replace_use",
+    "rollout",
+    "smallest",
+    "start",
+    "step",
+    "synthetic",
+]

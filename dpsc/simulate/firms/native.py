@@ -1,0 +1,138 @@
+"""The C++ kernels of whole runs: compiled when first used, kept in a cache folder, left out where no compiler is.
+
+The folder is `$DPSC_CACHE`, else `$XDG_CACHE_HOME/dpsc`, else `~/.cache/dpsc`; the compiler is `$CXX`, else c++, g++ or clang++. `DPSC_NATIVE=0` leaves
+them out. A library is named after its source, its compiler's answer to `--version` and the processor, so that a folder may be shared by machines.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SOURCE = Path(__file__).with_name("firms.cpp")
+FLAGS = ("-O3", "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-pthread")
+SECONDS = 300
+
+
+@cache
+def library() -> tuple[ctypes.CDLL | None, str]:
+    """The loaded library, or None and the reason."""
+    if os.environ.get("DPSC_NATIVE", "1") == "0":
+        return None, "DPSC_NATIVE is 0"
+    named = os.environ.get("CXX")
+    compiler = next((path for name in ((named,) if named else ("c++", "g++", "clang++")) if (path := shutil.which(name))), None)
+    if compiler is None:
+        return None, f"no C++ compiler: {named or 'c++, g++ and clang++'} not found"
+    try:
+        return _load(compiler), ""
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None)
+        return None, f"{compiler} could not build {SOURCE.name}: {(said or str(error)).strip()[:500]}"
+
+
+def available() -> bool:
+    """Whether the kernels are there; the first call compiles them."""
+    return library()[0] is not None
+
+
+def _load(compiler: str) -> ctypes.CDLL:
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    source = SOURCE.read_bytes()
+    name = hashlib.sha256(b"\0".join([source, version.encode(), " ".join(FLAGS).encode(), _processor().encode()])).hexdigest()[:24]
+    for folder in _folders():
+        place = folder / f"firms-{name}.so"
+        try:
+            if not place.exists():
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                _build(compiler, place)
+            loaded = ctypes.CDLL(str(place))
+        except PermissionError:
+            continue
+        loaded.dpsc_firms.argtypes = [ctypes.c_void_p, ctypes.c_double, ctypes.c_void_p]
+        loaded.dpsc_firms.restype = ctypes.c_int
+        return loaded
+    raise PermissionError("no folder for compiled kernels can be written; set DPSC_CACHE")
+
+
+def _folders() -> list[Path]:
+    chosen = os.environ.get("DPSC_CACHE")
+    if chosen:
+        return [Path(chosen)]
+    home = os.environ.get("XDG_CACHE_HOME")
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return [(Path(home) if home else Path.home() / ".cache") / "dpsc", Path(tempfile.gettempdir()) / f"dpsc-{user}"]
+
+
+def _build(compiler: str, place: Path) -> None:
+    """Built beside its place and moved there: two processes may do so at once."""
+    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+        made = Path(folder) / place.name
+        error: subprocess.CalledProcessError | None = None
+        for tuned in (["-march=native"], []):  # some compilers do not know the machine they run on
+            done = subprocess.run([compiler, *FLAGS, *tuned, str(SOURCE), "-o", str(made)], capture_output=True, text=True, check=False, timeout=SECONDS)
+            if not done.returncode:
+                os.replace(made, place)
+                return
+            error = subprocess.CalledProcessError(done.returncode, compiler, done.stdout, done.stderr)
+        assert error is not None
+        raise error
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return platform.machine() + next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        return platform.machine() + platform.processor()
+
+
+def _call(sizes: Sequence[int], sharpness: float, tensors: Sequence[Tensor | None]) -> None:
+    loaded = library()[0]
+    assert loaded is not None
+    pointers = (ctypes.c_void_p * len(tensors))(*[None if t is None else t.data_ptr() for t in tensors])
+    if loaded.dpsc_firms((ctypes.c_int64 * len(sizes))(*sizes), sharpness, pointers):
+        raise MemoryError("no memory left for a run of the firm network: lower the batch, or the memory that checkpoints may take")
+
+
+def forward(
+    ptr: Tensor, src: Tensor, a: Tensor, target: Tensor, stock: Tensor, order: Tensor, demand: Tensor, c: Tensor, z: Tensor, cap: Tensor, rate: Tensor,
+    ease: Tensor, interval: int, shock_on_stock: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """See `plain.forward`."""
+    horizon, firms, batch = z.shape
+    x, demands = torch.empty_like(z), z.new_empty(horizon + 1, firms, batch)
+    last_stock, last_order = torch.empty_like(stock), torch.empty_like(stock)
+    kept = stock.new_empty(-(-horizon // interval) - 1 if interval else 0, *stock.shape)
+    sizes = _sizes(z, c, a, interval or horizon, shock_on_stock, back=False)
+    inputs = [ptr, src, a, target, stock, order, demand, c, z, cap, rate, ease]
+    _call(sizes, 0.0, [*inputs, x, demands, last_stock, last_order, kept if len(kept) else None, *([None] * 13)])
+    return x, demands, last_stock, last_order, kept
+
+
+def backward(
+    ptr: Tensor, src: Tensor, a: Tensor, target: Tensor, stock: Tensor, order: Tensor, demand: Tensor, c: Tensor, z: Tensor, cap: Tensor, rate: Tensor,
+    ease: Tensor, x: Tensor, demands: Tensor, last_stock: Tensor, kept: Tensor, gx: Tensor | None, g_demands: Tensor | None, g_last_stock: Tensor | None,
+    g_last_order: Tensor | None, interval: int, shock_on_stock: bool, sharpness: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """See `plain.backward`."""
+    sizes = _sizes(z, c, a, interval, shock_on_stock, back=True)
+    given = [ptr, src, a, target, stock, order, demand, c, z, cap, rate, ease, x, demands, last_stock, None, kept if len(kept) else None]
+    made = [torch.empty_like(t) for t in (stock, order, demand, target, c, z, cap, rate, ease)]
+    _call(sizes, sharpness, [*given, gx, g_demands, g_last_stock, g_last_order, *made])
+    return made[0], made[1], made[2], made[3], made[4], made[5], made[6], made[7], made[8]
+
+
+def _sizes(z: Tensor, c: Tensor, a: Tensor, interval: int, shock_on_stock: bool, *, back: bool) -> list[int]:
+    horizon, firms, batch = z.shape
+    return [horizon, firms, len(a), batch, len(c), interval, int(shock_on_stock), torch.get_num_threads(), int(back), a.element_size()]

@@ -1,0 +1,153 @@
+"""Whole runs in plain torch operations: what the C++ kernels do, on any device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Lists:
+    """Sums and minima over the edges of a firm."""
+
+    def __init__(self, ptr: Tensor, src: Tensor, a: Tensor) -> None:
+        self.firms, self.ptr, self.src, self.a = len(ptr) - 1, ptr, src, a[:, None]
+        self.dst = torch.arange(self.firms, device=ptr.device).repeat_interleave(torch.diff(ptr))
+        if src.is_cuda:  # sums by atomics have no order there
+            self.by_supplier = torch.sort(src, stable=True).indices
+            count = torch.bincount(src, minlength=self.firms)
+            self.supplier_ptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
+
+    def to_supplier(self, value: Tensor) -> Tensor:
+        """`(E, B)` -> `(M, B)`."""
+        if value.is_cuda:
+            return torch.segment_reduce(value[self.by_supplier].contiguous(), "sum", offsets=self.supplier_ptr, axis=0, initial=0)
+        return value.new_zeros(self.firms, value.shape[1]).index_add_(0, self.src, value)
+
+    def to_buyer(self, value: Tensor) -> Tensor:
+        """`(E, B)` -> `(M, B)`."""
+        if value.is_cuda:
+            return torch.segment_reduce(value.contiguous(), "sum", offsets=self.ptr, axis=0, initial=0)
+        return value.new_zeros(self.firms, value.shape[1]).index_add_(0, self.dst, value)
+
+    def lowest(self, value: Tensor) -> Tensor:
+        """`(E, B)` -> `(M, B)`, infinite where there is no edge."""
+        return torch.segment_reduce(value.contiguous(), "min", offsets=self.ptr, axis=0, initial=torch.inf)
+
+
+def _served(x: Tensor, demand: Tensor) -> Tensor:
+    asked = demand > 0
+    return torch.where(asked, x / torch.where(asked, demand, torch.ones_like(demand)), torch.zeros_like(x))
+
+
+def forward(
+    ptr: Tensor, src: Tensor, a: Tensor, target: Tensor, stock: Tensor, order: Tensor, demand: Tensor, c: Tensor, z: Tensor, cap: Tensor, rate: Tensor,
+    ease: Tensor, interval: int, shock_on_stock: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """A run of T steps, serve then order.
+
+    Args:
+        ptr: `(M + 1,)` int64, the edges of each buyer.
+        src: `(E,)` int32 suppliers.
+        a: `(E,)` coefficients.
+        target: `(E, B)` target stocks.
+        stock: `(E, B)` before the first step.
+        order: `(E, B)` to be served in the first step.
+        demand: `(M, B)` to be served in the first step.
+        c: `(1 or T, M, B)` final demand; that of step t is served in step t + 1.
+        z: `(T, M, B)` productivity.
+        cap: `(M, B)` capacity, units.
+        rate: `(M, B)` 1 / tau.
+        ease: `(M, B)` 1 / steps of stock that full production needs.
+        interval: steps between the stocks that are kept for the way back; 0 keeps none.
+        shock_on_stock: whether z multiplies what stocks allow.
+    Returns: output `(T, M, B)`, demand `(T + 1, M, B)`, last stocks and orders `(E, B)`, stocks kept before the steps interval, 2 interval ... `(., E, B)`.
+    """
+    at = Lists(ptr, src, a)
+    outputs, demands, kept = [], [demand], []
+    for t, z_now in enumerate(z):
+        if interval and t and t % interval == 0:
+            kept.append(stock)
+        allowed = at.lowest(stock / at.a) * ease
+        x = torch.minimum(demand, torch.minimum(z_now * cap, z_now * allowed if shock_on_stock else allowed))
+        stock = stock + _served(x, demand)[src] * order - at.a * x[at.dst]
+        order = (at.a * demand[at.dst] + (target - stock) * rate[at.dst]).clamp_min(0)
+        demand = c[min(t, len(c) - 1)] + at.to_supplier(order)
+        outputs.append(x)
+        demands.append(demand)
+    empty = stock.new_empty(0, *stock.shape)
+    return torch.stack(outputs), torch.stack(demands), stock.clone(), order.clone(), torch.stack(kept) if kept else empty
+
+
+def backward(
+    ptr: Tensor, src: Tensor, a: Tensor, target: Tensor, stock: Tensor, order: Tensor, demand: Tensor, c: Tensor, z: Tensor, cap: Tensor, rate: Tensor,
+    ease: Tensor, x: Tensor, demands: Tensor, last_stock: Tensor, kept: Tensor, gx: Tensor | None, g_demands: Tensor | None, g_last_stock: Tensor | None,
+    g_last_order: Tensor | None, interval: int, shock_on_stock: bool, sharpness: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """The way back: stocks of a segment are rebuilt from the kept ones, outputs and demands; orders from stocks and demands.
+
+    Args:
+        gx: `(T, M, B)` gradient of the output, or None.
+        g_demands: `(T + 1, M, B)` gradient of the demand, or None.
+        g_last_stock: `(E, B)`, or None.
+        g_last_order: `(E, B)`, or None.
+        sharpness: 0 for the exact sub-gradient, shared evenly among limits that tie; else beta of the straight-through weights (low / v)^beta.
+    Returns: gradients in stock, order, demand, target, c, z, cap, rate, ease.
+    """
+    at, horizon = Lists(ptr, src, a), len(z)
+    nothing = torch.zeros_like(stock)
+    g_stock = nothing if g_last_stock is None else g_last_stock
+    g_order = nothing if g_last_order is None else g_last_order
+    g_next = torch.zeros_like(demand) if g_demands is None else g_demands[horizon]
+    g_target, g_cap, g_rate, g_ease, g_c, g_z = nothing, *(torch.zeros_like(v) for v in (cap, rate, ease, c, z))
+    inverse = 1 / at.a
+    for begin in range((horizon - 1) // interval * interval, -1, -interval):
+        end = min(begin + interval, horizon)
+        stocks = [stock if begin == 0 else kept[begin // interval - 1]]
+        for t in range(begin, end - 1):
+            stocks.append(stocks[-1] + _served(x[t], demands[t])[src] * _placed(at, t, order, demands, target, stocks[-1], rate) - at.a * x[t][at.dst])
+        after = last_stock if end == horizon else kept[end // interval - 1]
+        for t in range(end - 1, begin - 1, -1):
+            before, asked, z_now = stocks[t - begin], demands[t], z[t]
+            served, had = _served(x[t], asked), _placed(at, t, order, demands, target, before, rate)
+            g_c[t if len(c) > 1 else 0] += g_next
+            gap = target - after
+            u = torch.where(at.a * asked[at.dst] + gap * rate[at.dst] > 0, g_order + g_next[src], nothing)
+            down = u * rate[at.dst]
+            g = g_stock - down
+            g_target = g_target + down
+            g_rate += at.to_buyer(u * gap)
+            to_rate = _served(at.to_supplier(g * had), asked)  # gradient in x / D, over D
+            to_x = to_rate - at.to_buyer(at.a * g)
+            to_demand = at.to_buyer(at.a * u) - to_rate * served
+            if gx is not None:
+                to_x = to_x + gx[t]
+            if g_demands is not None:
+                to_demand = to_demand + g_demands[t]
+            g_order = served[src] * g
+            factor = z_now * ease if shock_on_stock else ease
+            own, by_stock = z_now * cap, before * inverse * factor[at.dst]
+            low = torch.minimum(asked, torch.minimum(own, at.lowest(by_stock)))
+            weights = [_weight(low, asked, sharpness), _weight(low, own, sharpness), _weight(low[at.dst], by_stock, sharpness)]
+            share = to_x / (weights[0] + weights[1] + at.to_buyer(weights[2]))
+            of_stock = weights[2] * share[at.dst]
+            g_stock = g + of_stock * inverse * factor[at.dst]
+            through = at.to_buyer(of_stock * before * inverse)
+            of_own = weights[1] * share
+            g_cap += torch.where(of_own != 0, of_own * z_now, 0.0)
+            g_z[t] = torch.where(of_own != 0, of_own * cap, 0.0) + (through * ease if shock_on_stock else 0.0)
+            g_ease += through * z_now if shock_on_stock else through
+            g_next = to_demand + weights[0] * share
+            after = before
+    return g_stock, g_order, g_next, g_target, g_c, g_z, g_cap, g_rate, g_ease
+
+
+def _placed(at: Lists, t: int, order: Tensor, demands: Tensor, target: Tensor, stock: Tensor, rate: Tensor) -> Tensor:
+    """The orders that step t serves."""
+    return order if t == 0 else (at.a * demands[t - 1][at.dst] + (target - stock) * rate[at.dst]).clamp_min(0)
+
+
+def _weight(low: Tensor, value: Tensor, sharpness: float) -> Tensor:
+    if not sharpness:
+        return (value == low).to(low.dtype)
+    tiny = torch.finfo(low.dtype).tiny
+    return (low.clamp_min(tiny) / value.clamp_min(tiny)).clamp_max(1) ** sharpness

@@ -1,0 +1,121 @@
+"""Who gets how much when a firm makes less than it is asked for. Deliveries of a firm always add up to its output.
+
+A rationing is a function `(network, order, final_demand, output, demand, *, relax) -> Rationed`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from dpsc import checks, noise
+from dpsc.errors import InputError, ShapeError
+from dpsc.relax import water_fill
+from dpsc.simulate.firms.network import Network
+from dpsc.types import Relaxation
+
+
+class Rationed(NamedTuple):
+    """`(E, B)` units delivered over each edge, `(M, B)` units delivered to final demand."""
+
+    delivered: Tensor
+    final: Tensor
+
+
+class Rationing(Protocol):
+    """The signature of a rationing."""
+
+    def __call__(self, network: Network, order: Tensor, final_demand: Tensor, output: Tensor, demand: Tensor, *, relax: Relaxation) -> Rationed:
+        """Deliveries, between 0 and what was asked for."""
+        ...
+
+
+def fill_rate(output: Tensor, demand: Tensor) -> Tensor:
+    """x / D, and 0 where nothing is asked for."""
+    asked = demand > 0
+    return torch.where(asked, output / torch.where(asked, demand, torch.ones_like(demand)), torch.zeros_like(output))
+
+
+def proportional(network: Network, order: Tensor, final_demand: Tensor, output: Tensor, demand: Tensor, *, relax: Relaxation) -> Rationed:
+    """Everyone gets the share x / D of what he asked for."""
+    rate = fill_rate(output, demand)
+    return Rationed(rate[network.supplier] * order, rate * final_demand)
+
+
+def firms_first(network: Network, order: Tensor, final_demand: Tensor, output: Tensor, demand: Tensor, *, relax: Relaxation) -> Rationed:
+    """Firms before final demand; among firms in proportion. The mixed rule of Pichler et al. (2022), and of Inoue & Todo (2019)."""
+    asked = (demand - final_demand).clamp_min(0)
+    to_firms = torch.minimum(output, asked)
+    return Rationed(fill_rate(to_firms, asked)[network.supplier] * order, output - to_firms)
+
+
+class Priority:
+    """Orders are served one after the other, as water fills a vessel; final demand is one of them.
+
+    Args:
+        priority: `(E,)` or `(E, B)`, higher is served first; learnable through `relax`.
+        final_priority: number, `(M,)` or `(M, B)`.
+        scale: what temperature 1 means, in units of priority.
+    Gradient: of `dpsc.relax.water_fill`: refused in the priorities when exact, soft otherwise. In the quantities it is exact under both.
+    """
+
+    def __init__(self, priority: Tensor, *, final_priority: float | Tensor = -1.0, scale: float = 1.0) -> None:
+        self.priority, self.final_priority, self.scale = checks.floating("priority", priority), final_priority, scale
+
+    def __call__(self, network: Network, order: Tensor, final_demand: Tensor, output: Tensor, demand: Tensor, *, relax: Relaxation) -> Rationed:
+        """Deliveries."""
+        from dpsc.simulate.firms.parameters import widened
+
+        if self.priority.shape[0] != network.edges:
+            raise ShapeError(f"priority must have shape (E,) or (E, B) with E = {network.edges}, got {tuple(self.priority.shape)}")
+        rank = self.priority.to(order)
+        rank = (rank[:, None] if rank.dim() == 1 else rank).expand_as(order)
+        last = widened("final_priority", self.final_priority, network).expand(network.firms, order.shape[1])
+        place, width = _places(network)
+        asked = _table(order, place, network.firms, width)
+        ranks = _table(rank, place, network.firms, width)
+        asked = torch.cat([asked, final_demand.expand_as(output)[..., None]], -1)
+        ranks = torch.cat([ranks, last[..., None]], -1)
+        given = water_fill(output, asked, ranks, relax=relax, scale=self.scale)
+        flat = given[..., :width].movedim(1, 2).reshape(network.firms * width, -1)
+        return Rationed(flat[place], given[..., width])
+
+
+def random_priority(network: Network, *, seed: int, batch: int = 1, final_priority: float = -1.0, scale: float = 1.0) -> Priority:
+    """Orders in a random sequence, drawn once an edge and column from counter-based numbers; common random numbers make runs comparable."""
+    if batch < 1:
+        raise InputError(f"batch must be >= 1, got {batch}")
+    edge, column = torch.arange(network.edges)[:, None], torch.arange(batch)
+    drawn = noise.uniform(seed, "rationing priority", edge, column)
+    return Priority(drawn.to(network.coefficient), final_priority=final_priority, scale=scale)
+
+
+def mixed(share: float, first: Rationing, second: Rationing) -> Rationing:
+    """A share of the output is handed out by one rule and the rest by another, to what is still asked for."""
+    if not 0 <= share <= 1:
+        raise InputError(f"share must lie in [0, 1], got {share}")
+
+    def ration(network: Network, order: Tensor, final_demand: Tensor, output: Tensor, demand: Tensor, *, relax: Relaxation) -> Rationed:
+        a = first(network, order, final_demand, share * output, demand, relax=relax)
+        open_order, open_final = (order - a.delivered).clamp_min(0), (final_demand - a.final).clamp_min(0)
+        b = second(network, open_order, open_final, output - share * output, network.demanded(open_order) + open_final, relax=relax)
+        return Rationed(a.delivered + b.delivered, a.final + b.final)
+
+    return ration
+
+
+def _places(network: Network) -> tuple[Tensor, int]:
+    """`(E,)` the cell of each edge in a table (M, widest), row = supplier."""
+    lengths = torch.diff(network.supplier_pointer)
+    width = int(lengths.max()) if network.edges else 0
+    slot = torch.empty(network.edges, dtype=torch.int64, device=network.supplier.device)
+    slot[network.by_supplier] = torch.arange(network.edges, device=slot.device) - network.supplier_pointer[:-1].repeat_interleave(lengths)
+    return network.supplier.long() * width + slot, width
+
+
+def _table(value: Tensor, place: Tensor, firms: int, width: int) -> Tensor:
+    """`(E, B)` -> `(M, B, width)`, zeros in the empty cells."""
+    flat = value.new_zeros(firms * width, value.shape[1]).index_copy(0, place, value)
+    return flat.reshape(firms, width, -1).movedim(1, 2)

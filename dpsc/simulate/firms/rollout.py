@@ -1,0 +1,233 @@
+"""Runs: a shock in, the output of every firm and step out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from dpsc import checks
+from dpsc.errors import InputError, ShapeError
+from dpsc.relax import Exact, Logistic, StraightThrough
+from dpsc.simulate.firms.network import Network
+from dpsc.simulate.firms.parameters import Parameters
+from dpsc.simulate.firms.rationing import fill_rate
+from dpsc.simulate.firms.step import Rules, Shock, State, place, serve, start, step
+from dpsc.simulate.firms.whole import Kernels, WholeRun, _operators, checkpoint_interval
+from dpsc.types import Relaxation
+
+MEMORY = 2.0**30
+LIVE = 12  # edge tensors that autograd keeps of a step taken operation by operation
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run of T steps.
+
+    Attributes:
+        output: `(T, M, B)` units made.
+        demand: `(T, M, B)` units asked for.
+        state: after the last step; hand it to another run to go on.
+        delivered: how `final` is found when it is first read.
+    """
+
+    output: Tensor
+    demand: Tensor
+    state: State
+    delivered: Callable[[], Tensor]
+
+    @cached_property
+    def final(self) -> Tensor:
+        """`(T, M, B)` units delivered to final demand."""
+        return self.delivered()
+
+
+def rollout(
+    network: Network,
+    parameters: Parameters,
+    *,
+    productivity: Tensor | None = None,
+    final_demand: Tensor | None = None,
+    transport: Tensor | None = None,
+    horizon: int | None = None,
+    state: State | None = None,
+    rules: Rules | None = None,
+    relax: Relaxation | None = None,
+    memory: float = MEMORY,
+    kernels: Kernels | None = None,
+    check: bool = True,
+) -> Run:
+    """Run the network through a shock; one `step` after the other, see there.
+
+    With the paper's parts (`Rules.plain`), no shock on edges and an exact or straight-through reading, the whole run is one operation with a backward pass
+    of its own; otherwise autograd follows every step, in checkpointed segments where the memory asks for it. The numbers are the same.
+
+    Args:
+        network: who supplies whom.
+        parameters: stocks, adjustment times, capacities.
+        productivity: `(T, M, B)` z >= 0, or `(T, M)`; None is 1. Dimensions of size 1 stand for all firms, all columns.
+        final_demand: `(T, M, B)` or `(T, M)` units >= 0; None is that of the network. With orders last, that of step t is served in step t + 1.
+        transport: `(T, E, B)` or `(T, E)` share of orders that each edge lets through; None is 1.
+        horizon: T, needed where nothing else tells.
+        state: to start from; None starts at rest, with stocks at their targets.
+        rules: parts and conventions.
+        relax: reading of the minima, `Exact()` by default.
+        memory: bytes that stored stocks may take on the way to a gradient; more steps are then computed twice.
+        kernels: passes of whole runs; None takes C++ where it is there, else plain torch operations.
+        check: whether to look at the values of the shock (one pass over it).
+    Returns: the run; B is the largest batch of all that was given.
+    Gradient: in every level of the parameters, the shocks and the state; in the coefficients only step by step.
+    Raises: ShapeError; InputError for negative or infinite shocks, and for an output that is not finite.
+    """
+    rules, relax = rules or Rules(), relax or Exact()
+    paths = {
+        "productivity": (productivity, network.firms),
+        "final_demand": (final_demand, network.firms),
+        "transport": (transport, network.edges),
+    }
+    wide = {name: _path(name, value, size, network, check) for name, (value, size) in paths.items()}
+    lengths = {name: len(v) for name, v in wide.items() if v is not None} | ({} if horizon is None else {"horizon": horizon})
+    if not lengths:
+        raise InputError("rollout must be given a shock (productivity, final_demand, transport) or a horizon, got none")
+    steps = checks.at_least("horizon", max(lengths.values()), 1)
+    if len(set(lengths.values())) > 1:
+        raise ShapeError(f"shocks and horizon must have one length T, got {', '.join(f'{n}: {k}' for n, k in lengths.items())}")
+    batches = [v.shape[2] for v in wide.values() if v is not None] + [parameters.batch(), 1 if state is None else state.stock.shape[1]]
+    batch = max(batches)
+    if any(b not in (1, batch) for b in batches):
+        raise ShapeError(f"batches must be 1 or one number B, got {sorted(set(batches))}")
+    sharpness = _sharpness(relax)
+    tracked = network.coefficient.requires_grad
+    if rules.plain and wide["transport"] is None and sharpness is not None and not tracked:
+        return _whole(network, parameters, wide["productivity"], wide["final_demand"], state, rules, relax, steps, batch, sharpness, memory, kernels)
+    return _stepwise(network, parameters, wide, state, rules, relax, steps, batch, memory)
+
+
+def _sharpness(relax: Relaxation) -> float | None:
+    """0 for the exact sub-gradient, beta for straight-through; None where only the operation itself knows."""
+    if isinstance(relax, Exact):
+        return 0.0
+    if isinstance(relax, StraightThrough) and isinstance(relax.kernel, Logistic):
+        return 1 / float(relax.kernel.temperature)
+    return None
+
+
+def _whole(
+    network: Network, parameters: Parameters, z: Tensor | None, c: Tensor | None, state: State | None, rules: Rules, relax: Relaxation, steps: int, batch: int,
+    sharpness: float, memory: float, kernels: Kernels | None,
+) -> Run:  # fmt: skip
+    rest = network.output[:, None]
+
+    def full(name: str) -> Tensor:
+        return parameters.wide(name, network).expand(network.firms, batch)
+
+    z = rest.new_ones(1, 1, 1) if z is None else z
+    z = z.expand(steps, network.firms, batch)
+    c = network.final_demand[None, :, None].expand(1, network.firms, batch) if c is None else c.expand(steps, network.firms, batch)
+    begin = start(network, parameters, batch=batch) if state is None else state
+    begin = State(*(v.expand(v.shape[0], batch) for v in begin))
+    asked_first = begin.final
+    target = network.use * full("inventory")[network.owner]
+    served = steps
+    if rules.order_first:  # the same loop, entered after the first orders and left before the next
+        begin = place(begin, network, parameters, Shock(z[0], c[0]), rules=rules)
+        served, asked_first = steps - 1, begin.final
+    interval = checkpoint_interval(max(served, 1), network.edges * batch * rest.element_size(), memory)
+    later = c[1:] if rules.order_first and len(c) > 1 else c
+    if served:
+        values = (
+            target, begin.stock, begin.order, begin.demand, later, z[:served], full("capacity") * rest, 1 / full("adjustment_time"), 1 / full("needed"),
+        )  # fmt: skip
+        settings = (kernels or _operators(), interval, rules.shock_on_stock, sharpness)
+        dense = [v.contiguous() for v in values]
+        made = WholeRun.apply(settings, network.pointer, network.supplier, network.coefficient, *dense)
+        output, demands, stock, order = made
+        last = output[-1]
+        end = State(stock, order, demands[served], later[-1], last, network.recipe[:, None] * last[network.owner], fill_rate(last, demands[served - 1]))
+    else:
+        output, demands, end = z[:0], begin.demand[None], begin
+    if rules.order_first:
+        end, flow = serve(end, network, parameters, Shock(z[-1]), rules=rules, relax=relax)
+        output = torch.cat([output, flow.output[None]])
+        demand = demands
+    else:
+        demand = demands[:-1]
+    _finite_output(output)
+
+    def delivered() -> Tensor:
+        asked = torch.cat([asked_first[None], later.expand(max(served, 1), -1, -1)[: steps - 1]])
+        return fill_rate(output, demand) * asked
+
+    return Run(output, demand, end, delivered)
+
+
+def _stepwise(
+    network: Network, parameters: Parameters, wide: dict[str, Tensor | None], state: State | None, rules: Rules, relax: Relaxation, steps: int, batch: int,
+    memory: float,
+) -> Run:  # fmt: skip
+    begin = start(network, parameters, batch=batch) if state is None else state
+    begin = State(*(v.expand(v.shape[0], batch) for v in begin))
+    one = network.output.new_ones(1, 1)
+
+    def shock(t: int) -> Shock:
+        z, c, share = (wide[name] for name in ("productivity", "final_demand", "transport"))
+        return Shock(
+            (one if z is None else z[t]).expand(network.firms, batch),
+            None if c is None else c[t].expand(network.firms, batch),
+            None if share is None else share[t].expand(network.edges, batch),
+        )
+
+    def segment(first: int, last: int, *now: Tensor) -> tuple[Tensor, ...]:
+        here, outputs, demands, finals = State(*now), [], [], []
+        for t in range(first, last):
+            here, flow = step(here, network, parameters, shock(t), rules=rules, relax=relax)
+            outputs.append(flow.output)
+            demands.append(flow.demand)
+            finals.append(flow.final)
+        return (torch.stack(outputs), torch.stack(demands), torch.stack(finals), *here)
+
+    size = LIVE * network.edges * batch * network.output.element_size()
+    length = steps
+    if torch.is_grad_enabled() and steps * size > memory:
+        length = max(1, round(steps**0.5))
+    parts: list[tuple[Tensor, ...]] = []
+    now: tuple[Tensor, ...] = begin
+    for first in range(0, steps, length):
+        last = min(first + length, steps)
+        whole = length == steps
+        made: Any = segment(first, last, *now) if whole else checkpoint(segment, first, last, *now, use_reentrant=False, preserve_rng_state=False)
+        parts.append(made[:3])
+        now = made[3:]
+    output, demand, final = (torch.cat([p[k] for p in parts]) for k in range(3))
+    _finite_output(output)
+    return Run(output, demand, State(*now), lambda: final)
+
+
+def _path(name: str, value: Tensor | None, size: int, network: Network, check: bool) -> Tensor | None:
+    """`(T, size or 1, B or 1)` in the dtype of the network, checked."""
+    if value is None:
+        return None
+    checks.floating(name, value)
+    letter = "E" if name == "transport" else "M"
+    if value.dim() not in (2, 3) or not len(value) or value.shape[1] not in (1, size):
+        raise ShapeError(f"{name} must have shape (T, {letter}, B) or (T, {letter}) with {letter} = {size}, got {tuple(value.shape)}")
+    value = value.to(network.output)
+    if check and value.numel():
+        low, high = (float(v) for v in torch.aminmax(value.detach()))
+        if not (low >= 0 and high < torch.inf):
+            checks.finite(name, value)
+            raise InputError(f"{name} must be >= 0, got {low:g}")
+    return value[..., None] if value.dim() == 2 else value
+
+
+def _finite_output(output: Tensor) -> None:
+    """The border of a rollout: what is not finite is refused once, at the end."""
+    if not bool(torch.isfinite(output.detach()[-1]).all()):
+        bad = (~torch.isfinite(output.detach())).nonzero()
+        where = tuple(bad[0].tolist()) if len(bad) else ()
+        raise InputError(f"the output must stay finite, got {len(bad)} of {output.numel()} entries NaN or infinite, the first at (step, firm, column) {where}")

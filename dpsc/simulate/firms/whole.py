@@ -1,0 +1,101 @@
+"""Whole runs of the paper's step as one differentiable operation, with a backward pass of their own.
+
+The run keeps output and demand of every step and the stocks of some; on the way back the stocks in between are rebuilt. `torch.ops.dpsc.firms_forward` and
+`firms_backward` are operators of torch: C++ on the CPU where a compiler is, plain torch operations elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dpsc.simulate.firms import native, plain
+
+_INPUTS = "Tensor ptr, Tensor src, Tensor a, Tensor target, Tensor stock, Tensor order, Tensor demand, Tensor c, Tensor z, Tensor cap, Tensor rate, Tensor ease"
+_LIBRARY = torch.library.Library("dpsc", "FRAGMENT")
+_LIBRARY.define(f"firms_forward({_INPUTS}, int interval, bool shock_on_stock) -> (Tensor, Tensor, Tensor, Tensor, Tensor)")
+_LIBRARY.define(
+    f"firms_backward({_INPUTS}, Tensor x, Tensor demands, Tensor last_stock, Tensor kept, Tensor? gx, Tensor? g_demands, Tensor? g_last_stock, "
+    f"Tensor? g_last_order, int interval, bool shock_on_stock, float sharpness) -> ({', '.join(['Tensor'] * 9)})"
+)
+
+
+def _fits(*values: Any) -> bool:
+    floats = [v for v in values[2:] if isinstance(v, Tensor)]
+    return native.available() and floats[0].dtype in (torch.float32, torch.float64) and all(v.is_contiguous() for v in floats)
+
+
+def _forward_on_cpu(*values: Any) -> Any:
+    return native.forward(*values) if _fits(*values) else plain.forward(*values)
+
+
+def _backward_on_cpu(*values: Any) -> Any:
+    return native.backward(*values) if _fits(*values) else plain.backward(*values)
+
+
+_LIBRARY.impl("firms_forward", _forward_on_cpu, "CPU")
+_LIBRARY.impl("firms_backward", _backward_on_cpu, "CPU")
+_LIBRARY.impl("firms_forward", plain.forward, "CUDA")
+_LIBRARY.impl("firms_backward", plain.backward, "CUDA")
+
+
+@torch.library.register_fake("dpsc::firms_forward", lib=_LIBRARY)
+def _(
+    ptr: Any, src: Any, a: Any, target: Any, stock: Any, order: Any, demand: Any, c: Any, z: Any, cap: Any, rate: Any, ease: Any, interval: Any, on: Any
+) -> Any:
+    kept = -(-z.shape[0] // interval) - 1 if interval else 0
+    return torch.empty_like(z), z.new_empty(z.shape[0] + 1, *z.shape[1:]), torch.empty_like(stock), torch.empty_like(stock), stock.new_empty(kept, *stock.shape)
+
+
+class Kernels(NamedTuple):
+    """A forward and a backward pass of whole runs; see `plain`."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+
+
+PLAIN = Kernels(plain.forward, plain.backward)
+NATIVE = Kernels(native.forward, native.backward)
+
+
+def _operators() -> Kernels:
+    return Kernels(torch.ops.dpsc.firms_forward, torch.ops.dpsc.firms_backward)
+
+
+class WholeRun(torch.autograd.Function):
+    """T steps; gradients in all floating-point inputs but the coefficients."""
+
+    @staticmethod
+    def forward(ctx: Any, settings: tuple[Any, ...], ptr: Tensor, src: Tensor, a: Tensor, *values: Tensor) -> Any:
+        kernels, interval, shock_on_stock, _ = settings
+        needed = any(ctx.needs_input_grad)
+        x, demands, last_stock, last_order, kept = kernels.forward(ptr, src, a, *values, interval if needed else 0, shock_on_stock)
+        if needed:
+            ctx.settings = settings
+            ctx.save_for_backward(ptr, src, a, *values, x, demands, last_stock, kept)
+            ctx.set_materialize_grads(False)
+        return x, demands, last_stock, last_order
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        kernels, interval, shock_on_stock, sharpness = ctx.settings
+        g = [None if v is None else v.contiguous() for v in grads]
+        found = kernels.backward(*ctx.saved_tensors, *g, interval, shock_on_stock, sharpness)
+        stock, order, demand, target, c, z, cap, rate, ease = found
+        return (None, None, None, None, target, stock, order, demand, c, z, cap, rate, ease)
+
+
+def checkpoint_interval(horizon: int, edge_bytes: int, memory: float) -> int:
+    """Steps between kept stocks: 1 where all fit into the memory, else the fewest that do, at best about sqrt T.
+
+    With interval k, T / k stocks are kept and k - 1 rebuilt at a time.
+    """
+    if horizon * edge_bytes <= memory:
+        return 1
+    best = min(range(1, horizon + 1), key=lambda k: (-(-horizon // k) + k, k))
+    fits = [k for k in range(1, best + 1) if (-(-horizon // k) + k) * edge_bytes <= memory]
+    return fits[0] if fits else best
