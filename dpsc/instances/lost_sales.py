@@ -1,7 +1,14 @@
 """One item, lost sales, a lead time: optimal average costs, and those of the best capped base-stock rules."""
 
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dpsc import checks
 from dpsc.types import Instance
 
+TAIL = 1e-10
 MEAN = 5.0
 PENALTIES = (4, 9, 19, 39)
 POISSON = {
@@ -25,6 +32,21 @@ CAPPED = {  # (order-up-to level, largest order, cost), Poisson
 SOURCE = (
     "relative value iteration by an independent script, bracket below 1e-5; the Poisson optima to two decimals as in Zipkin (2008), doi:10.1287/opre.1070.0471"
 )
+
+
+def demand_pmf(demand: str, mean_demand: float) -> Tensor:
+    """Probabilities of 0, 1, ... D of the instances' demand, `(D + 1,)` float64; what lies beyond 1 - 1e-10 is counted as D.
+
+    Args:
+        demand: "poisson", or "geometric" on 0, 1, 2, ...
+        mean_demand: units a period, > 0.
+    """
+    checks.one_of("demand", demand, ("poisson", "geometric"))
+    mean = torch.tensor(checks.positive("mean_demand", mean_demand), dtype=torch.float64)
+    k = torch.arange(int(60 * (mean_demand + 1)), dtype=torch.float64)
+    pmf = (k * mean.log() - mean - torch.lgamma(k + 1)).exp() if demand == "poisson" else (mean / (1 + mean)) ** k / (1 + mean)
+    last = int((pmf.cumsum(0) < 1 - TAIL).sum()) + 1
+    return torch.cat([pmf[:last], (1 - pmf[:last].sum())[None]])
 
 
 def _instance(demand: str, lead_time: int, position: int) -> Instance:
