@@ -151,9 +151,7 @@ class Case:
             cost, kept[0] = chain.average_cost(order, kept[0])
             return cost
 
-        history = fit(
-            loss, optimizer=optimizer(rule.network.parameters()), batches=lambda _: [None], epochs=steps, rate=lambda done: min(1.0, 2 * (1 - done))
-        )
+        history = fit(loss, optimizer=optimizer(rule.network.parameters()), batches=lambda _: [None], epochs=steps, rate=lambda done: min(1.0, 2 * (1 - done)))
         return rule, history.loss.cpu()
 
     def whole(self, rule: CorrectedCappedOrder) -> Callable[[Tensor], Tensor]:
@@ -193,7 +191,11 @@ def _outcome(
     metrics |= {f"capped_above_best_pct_{row.instance}": row.above_best_levels_pct for row in poisson.itertuples()}
     for law, part in (("", poisson), ("geometric_", geometric)):
         if len(part):
-            metrics |= {f"{law}mean_gap_pct": part.gap_pct.mean(), f"{law}max_gap_pct": part.gap_pct.max(), f"{law}capped_mean_gap_pct": part.capped_gap_pct.mean()}
+            metrics |= {
+                f"{law}mean_gap_pct": part.gap_pct.mean(),
+                f"{law}max_gap_pct": part.gap_pct.max(),
+                f"{law}capped_mean_gap_pct": part.capped_gap_pct.mean(),
+            }
     if len(poisson):
         metrics["capped_worst_gap_pct"] = poisson.above_best_levels_pct.max()
     metrics |= {"wall_s": wall, "cpu_s": cpu, "optimum_cpu_s": table.optimum_cpu_s.sum()}
@@ -207,8 +209,8 @@ def _outcome(
         metrics=metrics,
         title="Lost sales with a lead time",
         summary=(
-            f"Whole orders of a network trained by gradients, priced exactly: {table.gap_pct.mean():.3f} % above the optimum on average over {len(table)} instances, "
-            f"{table.gap_pct.max():.3f} % at most, all in {cpu:.0f} CPU seconds. The best of the simple rules, capped base-stock, stays "
+            f"Whole orders of a network trained by gradients, priced exactly: {table.gap_pct.mean():.3f} % above the optimum on average over {len(table)} "
+            f"instances, {table.gap_pct.max():.3f} % at most, all in {cpu:.0f} CPU seconds. The best of the simple rules, capped base-stock, stays "
             f"{table.capped_gap_pct.mean():.2f} % above on average."
         ),
         sections=[
@@ -224,7 +226,7 @@ def _outcome(
             Section(
                 "Result",
                 "Every cost belongs to whole orders and is exact, by an independent referee. gap_pct: the network above the optimum. above_best_levels_pct: the "
-                "trained capped rule above the best capped rule that exists. On lattices as small as these, value iteration finds the optimum itself faster "
+                "trained capped rule above the best capped rule that exists. On lattices this small, value iteration finds the optimum itself faster "
                 "than the network is trained (optimum_cpu_s): the optimum certifies the gradient, it is not a competitor that was beaten.",
                 tables=("instances",),
             ),
@@ -233,7 +235,9 @@ def _outcome(
                 "Orders for L = 2, p = 9: what arrives next down, stock on hand across." if pictures else "",
                 figures=("orders",) if pictures else (),
             ),
-            Section("Training", "Average cost of the randomly rounded orders above the optimum: mean over the instances, band 10 % to 90 %.", figures=("training",)),
+            Section(
+                "Training", "Average cost of the randomly rounded orders above the optimum: mean over the instances, band 10 % to 90 %.", figures=("training",)
+            ),
         ],
         tables={"instances": table},
         figures=drawn,

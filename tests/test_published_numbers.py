@@ -144,6 +144,13 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
         name: ("=", value, 0.005 * value)
         for name, value in (("cost_moq_10", 6.31115), ("cost_moq_20", 10.13708), ("cost_moq_30", 14.31537), ("cost_batch_12", 7.03119))
     },
+    "lost_sales": {
+        "mean_gap_pct": ("<=", 0.10, 0),
+        "max_gap_pct": ("<=", 0.25, 0),
+        "geometric_mean_gap_pct": ("<=", 0.30, 0),
+        "capped_worst_gap_pct": ("<=", 0.2, 0),
+        "wall_s": ("<=", 480, 0),
+    },
     "assemble_to_order": {"continuous_pct": (">=", 99.7, 0), "integer_pct": (">=", 99.5, 0)},
     "serial_hdpo": {**{f"gap_pct_p{p}": ("<=", 0.05, 0) for p in (4, 9, 19, 39)}, "cost_example_6_1": ("<=", 47.74, 0)},
     "energy_knapsack": {

@@ -70,7 +70,7 @@ class LostSales:
     def cost(
         self, rule: Callable[[Tensor], Tensor], *, highest: int, largest_order: int, tolerance: float = 1e-6, iterations: int = 20_000
     ) -> tuple[float, float]:
-        """Exact average cost of an integer rule, and the width of the bracket.
+        """Exact average cost of an integer rule from the empty system on, and the width of the bracket.
 
         Args:
             rule: states `(n, L)` float64 -> whole orders `(n,)`, 0 ... `largest_order`.
@@ -78,9 +78,11 @@ class LostSales:
             largest_order: the rule's.
             tolerance: width of the bracket.
             iterations: at most.
-        Raises: InputError for orders that are not whole, or outside of their range, anywhere on the lattice; SolveError if the bracket does not close, for
-            example because the rule has more than one long-run behaviour.
+        Raises: InputError for orders that are not whole, or outside of their range, anywhere on the lattice, and for a stock above `highest`; SolveError if
+            the bracket does not close, for example because the rule has more than one long-run behaviour.
         """
+        from scipy import sparse
+
         shape = (checks.at_least("highest", highest, 1) + 1, *[checks.at_least("largest_order", largest_order, 1) + 1] * (self.lead_time - 1))
         states = torch.cartesian_prod(*[torch.arange(n, dtype=torch.float64) for n in shape]).reshape(-1, self.lead_time)
         order = rule(states)
@@ -88,21 +90,65 @@ class LostSales:
         if order.shape != states.shape[:1] or bool(wrong.any()):
             where = f" in state {states[wrong.nonzero()[0, 0]].tolist()}" if order.shape == states.shape[:1] else f" of shape {tuple(order.shape)}"
             raise InputError(f"the rule must return whole orders in [0, {largest_order}], one a state, got others{where}")
-        chosen = order.long().reshape(*shape, 1)
-        inside = torch.ones(shape, dtype=torch.bool)
-        return self._iterate(shape, inside, lambda after: after.gather(-1, chosen)[..., 0], largest_order, tolerance, iterations)
+        whole, order = states.long(), order.long()
+        columns = len(states) // shape[0]
+        # The state after a leftover of y: (y + x_1, x_2, ..., z), or (y + z) with a lead time of one. Its place is y columns after that of y = 0.
+        arriving = order if self.lead_time == 1 else whole[:, 1]
+        later = torch.zeros_like(order)
+        for place in range(2, self.lead_time):
+            later = (later * shape[-1]) + whole[:, place]
+        first = arriving * columns + (0 if self.lead_time == 1 else later * shape[-1] + order)
+        leftover = self._leftover(shape[0])
+        at, reached, blocks = torch.zeros(1, dtype=torch.long), torch.zeros(len(states), dtype=torch.bool), []
+        reached[0] = True
+        while len(at):
+            size = whole[at, 0] + 1  # leftovers 0 ... x_0
+            row = torch.repeat_interleave(torch.arange(len(at)), size)
+            left = torch.arange(int(size.sum())) - torch.repeat_interleave(size.cumsum(0) - size, size)
+            demand = whole[at, 0][row] - left
+            possible = (demand < len(self.demand_pmf)) | (left == 0)
+            row, left = row[possible], left[possible]
+            over = arriving[at][row] + left > highest
+            if bool(over.any()):
+                raise InputError(f"highest must bound the stock on hand, got {highest} and more in the period after state {whole[at[row[over][0]]].tolist()}")
+            after = first[at][row] + left * columns
+            blocks.append((at[row], after, leftover[whole[at, 0][row], left]))
+            after = after.unique()
+            at = after[~reached[after]]
+            reached[at] = True
+        origin, target, chance = (torch.cat(part) for part in zip(*blocks, strict=True))
+        place = torch.cumsum(reached, 0) - 1
+        count = int(reached.sum())
+        move = sparse.csr_matrix((chance.numpy(), (place[origin].numpy(), place[target].numpy())), shape=(count, count))
+        period = self._period(shape[0])[whole[reached, 0]].numpy()
+        value, width = period * 0, float("inf")
+        for _ in range(iterations):
+            fresh = period + move @ value
+            change = fresh - value
+            value = fresh - fresh[0]
+            width = float(change.max() - change.min())
+            if width < tolerance:
+                return float(0.5 * (change.max() + change.min())), width
+        raise SolveError(f"relative value iteration did not close its bracket to {tolerance} in {iterations} iterations, got {width}")
+
+    def _period(self, count: int) -> Tensor:
+        """Expected cost of a period that starts with 0 ... count - 1 on hand, `(count,)`."""
+        left = torch.arange(count)[:, None] - torch.arange(len(self.demand_pmf))
+        return (self.demand_pmf.double() * (self.holding_cost * left.clamp_min(0) + self.stockout_cost * (-left).clamp_min(0))).sum(1)
+
+    def _leftover(self, count: int) -> Tensor:
+        """[x, y]: probability that x on hand leave y, `(count, count)`."""
+        left = torch.arange(count)[:, None] - torch.arange(len(self.demand_pmf))
+        leftover = torch.zeros(count, count, dtype=torch.float64)
+        return leftover.index_put_((torch.arange(count)[:, None].expand_as(left), left.clamp_min(0)), self.demand_pmf.double().expand_as(left), accumulate=True)
 
     def _iterate(
         self, shape: tuple[int, ...], inside: Tensor, choose: Callable[[Tensor], Tensor], largest: int, tolerance: float, iterations: int
     ) -> tuple[float, float]:
         """Relative value iteration; `choose` turns costs to go `(*shape, orders)` into `(*shape)`."""
-        pmf, count = self.demand_pmf.double(), shape[0]
-        stock = torch.arange(count)
-        left = stock[:, None] - torch.arange(len(pmf))
-        period = (pmf * (self.holding_cost * left.clamp_min(0) + self.stockout_cost * (-left).clamp_min(0))).sum(1)
-        leftover = torch.zeros(count, count, dtype=torch.float64)
-        leftover.index_put_((stock[:, None].expand_as(left), left.clamp_min(0)), pmf.expand_as(left), accumulate=True)
-        period = period.reshape(-1, *[1] * (len(shape) - 1))
+        count = shape[0]
+        stock, leftover = torch.arange(count), self._leftover(count)
+        period = self._period(count).reshape(-1, *[1] * (len(shape) - 1))
         value = torch.zeros(shape, dtype=torch.float64)
         order = torch.arange(largest + 1)
         width = float("inf")

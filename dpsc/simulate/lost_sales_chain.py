@@ -140,10 +140,7 @@ class LostSalesChain:
         expected = self._leftover @ stock.to(self._leftover.dtype)
         for _ in range(self.lead_time - 1):  # one period earlier: leftover plus what arrives
             expected = torch.stack(
-                [
-                    (self._leftover @ expected[(stock + due).clamp_max(count - 1)].reshape(count, -1)).reshape(expected.shape)
-                    for due in range(self.largest + 1)
-                ],
+                [(self._leftover @ expected[(stock + due).clamp_max(count - 1)].reshape(count, -1)).reshape(expected.shape) for due in range(self.largest + 1)],
                 1,
             )
         return expected[tuple(states.long().unbind(-1))]

@@ -19,7 +19,11 @@ def test_the_capped_rule_and_its_gradient() -> None:
 def rule(dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple[CorrectedCappedOrder, torch.Tensor, torch.Tensor]:
     states = torch.cartesian_prod(torch.arange(12), torch.arange(5), torch.arange(5)).to(dtype)
     projected = (states.sum(-1) - 6).clamp_min(0)
-    return CorrectedCappedOrder(10.0, 4.0, states=states, projected=projected, weight=torch.ones(len(states), dtype=dtype), width=8, seed=seed), states, projected
+    return (
+        CorrectedCappedOrder(10.0, 4.0, states=states, projected=projected, weight=torch.ones(len(states), dtype=dtype), width=8, seed=seed),
+        states,
+        projected,
+    )
 
 
 def test_it_starts_near_the_capped_rule_and_stays_whole_and_within_room() -> None:
