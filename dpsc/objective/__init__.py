@@ -1,5 +1,7 @@
 """What a decision is worth: regret and the losses that train on it, expected costs, risk measures."""
 
+from dpsc.objective.intervals import Interval, mean_interval, quantile_interval
+from dpsc.objective.inventory import Costs, breakdown, item_cost, path_cost
 from dpsc.objective.losses import DecisionLoss, SPOPlus
 from dpsc.objective.newsvendor import interpolated, newsvendor_table, poisson_pmf
 from dpsc.objective.regret import regret, relative_regret
@@ -7,16 +9,23 @@ from dpsc.objective.risk import CVaR, Entropic, Mean, Quantile, RiskMeasure, Wor
 
 __all__ = [
     "CVaR",
+    "Costs",
     "DecisionLoss",
     "Entropic",
+    "Interval",
     "Mean",
     "Quantile",
     "RiskMeasure",
     "SPOPlus",
     "WorstCase",
+    "breakdown",
     "interpolated",
+    "item_cost",
+    "mean_interval",
     "newsvendor_table",
+    "path_cost",
     "poisson_pmf",
+    "quantile_interval",
     "regret",
     "relative_regret",
 ]
