@@ -1,6 +1,7 @@
 """What happens then: worlds that move in time.
 
-The inventory world is one simulator for items and networks: `World` says what is fixed, `rollout` plays a policy against futures, `Network` says who supplies whom.
+The inventory world is one simulator for items and networks: `Network` says who supplies whom, `World` what else is fixed, and `rollout` plays a policy
+against futures.
 """
 
 from dpsc.simulate.events import expire, fill, order, put, receive, serve, take
