@@ -3,6 +3,20 @@
 from dpsc.search.average_cost import AverageCost, average_cost_optimum
 from dpsc.search.lost_sales import LostSales, capped_base_stock
 from dpsc.search.orders import Referee, orders_by_milp
+from dpsc.search.polish import Lattice, Polished, polish, polish_together
 from dpsc.search.serial import SerialCost, serial_cost
 
-__all__ = ["AverageCost", "LostSales", "Referee", "SerialCost", "average_cost_optimum", "capped_base_stock", "orders_by_milp", "serial_cost"]
+__all__ = [
+    "AverageCost",
+    "Lattice",
+    "LostSales",
+    "Polished",
+    "Referee",
+    "SerialCost",
+    "average_cost_optimum",
+    "capped_base_stock",
+    "orders_by_milp",
+    "polish",
+    "polish_together",
+    "serial_cost",
+]
