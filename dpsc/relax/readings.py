@@ -81,7 +81,7 @@ def _differentiated(operation: Operation, kernel: Kernel, value: Callable[..., T
     """`value` forward, the soft slopes backward."""
     if not torch.is_grad_enabled() or not any(_tracked(x) for x in inputs):
         return value(*inputs)
-    if operation.elementwise and not torch.compiler.is_compiling():  # a compiler sees through the plain operations, and fuses them
+    if operation.elementwise:  # compiled as well: the soft value is not computed on the way forward
         result: Tensor = _Sloped.apply(operation, kernel, value, *inputs)
         return result
     if not through:

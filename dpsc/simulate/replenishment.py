@@ -7,14 +7,16 @@ booked on the stock at the end of the week. After the last week, stock and units
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from dpsc import checks
-from dpsc.errors import InputError
+from dpsc.errors import ExactJumpError, InputError
 from dpsc.relax import Exact, equal, floor, minimum, round, step
 from dpsc.types import Relaxation
 
@@ -111,25 +113,78 @@ class Simulated(NamedTuple):
     on_hand: tuple[Tensor, ...]
 
 
-def simulate(parameters: Mapping[str, Tensor], paths: Paths, *, articles: Articles, relax: Relaxation, trigger: str = "position", cutoff: int = 9) -> Simulated:
-    """Play every path of the extended (R, s, Q) policy.
+class Replenishment:
+    """The world on fixed futures, checked once, for the many evaluations of a search or a training; `simulate` and `cost` are this, used once.
 
     Args:
-        parameters: `kick_week` t0 in weeks (cut to the horizon, rounded), `kick_order` Q0, `reorder_point` s and `order_quantity` Q in multiples of the
-            article's scale (Q0 and Q cut at 0, rounded to units); `(..., N)` each.
         paths: futures.
         articles: costs and rates.
-        relax: the reading.
         trigger: "position" or "idle".
         cutoff: first week without triggered orders.
-    Gradient: by the reading; raises when exact.
-    Raises: InputError for unknown parameters or trigger, or a lead time or lag below 1.
+        compiled: whether to play the twelve weeks as one compiled program instead of operation by operation: the same numbers to the bit where they are
+            read exactly or straight-through, gradients to rounding, several times as fast. Needs a C++ compiler; the first call of every shape, dtype
+            and kind of reading takes tens of seconds, later ones (of any temperature, any futures, any instance of this class) none.
+        longest: weeks of the longest lead time and the longest return lag; read off the futures if not given. Futures drawn in shards give it, so that
+            all shards are one program.
+    Raises: InputError for an unknown trigger, a lead time or lag below 1 or above `longest`.
     """
-    checks.exact_names("the extended (R, s, Q) policy", parameters, PARAMETERS)
-    checks.one_of("trigger", trigger, ("position", "idle"))
-    for name, value in (("lead_time", paths.lead_time), ("return_lag", paths.return_lag)):
-        if value.numel() and not bool((value >= 1).all()):
-            raise InputError(f"{name} must be >= 1 week, got {float(value.amin())}")
+
+    def __init__(
+        self, paths: Paths, *, articles: Articles, trigger: str = "position", cutoff: int = 9, compiled: bool = False, longest: tuple[int, int] | None = None
+    ) -> None:
+        checks.one_of("trigger", trigger, ("position", "idle"))
+        found: list[int] = []
+        for name, value in (("lead_time", paths.lead_time), ("return_lag", paths.return_lag)):
+            low, high = (float(x) for x in value.aminmax()) if value.numel() else (1.0, 1.0)
+            if not low >= 1:
+                raise InputError(f"{name} must be >= 1 week, got {low}")
+            if longest is not None and high > longest[len(found)]:
+                raise InputError(f"{name} must be <= {longest[len(found)]} weeks, the longest that was announced, got {high}")
+            found.append(int(high))
+        self.paths, self.articles, self.trigger, self.cutoff, self.compiled = paths, articles, trigger, cutoff, compiled
+        self.longest = (found[0], found[1]) if longest is None else longest
+
+    def simulate(self, parameters: Mapping[str, Tensor], *, relax: Relaxation) -> Simulated:
+        """Play every path.
+
+        Args:
+            parameters: `kick_week` t0 in weeks (cut to the horizon, rounded), `kick_order` Q0, `reorder_point` s and `order_quantity` Q in multiples of
+                the article's scale (Q0 and Q cut at 0, rounded to units); `(..., N)` each.
+            relax: the reading.
+        Gradient: by the reading; raises when exact.
+        Raises: InputError for unknown parameters.
+        """
+        return Simulated(*self._play(parameters, relax, True))
+
+    def cost(self, parameters: Mapping[str, Tensor], *, relax: Relaxation) -> Tensor:
+        """Cost of every path and article, `(..., S, N)` money; see `simulate`."""
+        return self._play(parameters, relax, False)[0]
+
+    def _play(self, parameters: Mapping[str, Tensor], relax: Relaxation, stock: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+        checks.exact_names("the extended (R, s, Q) policy", parameters, PARAMETERS)
+        given = (dict(parameters), self.paths, self.articles)
+        if not self.compiled:
+            return _play(*given, relax, self.trigger, self.cutoff, self.longest, stock)
+        if any(p.requires_grad for p in parameters.values()) and torch.is_grad_enabled() and isinstance(relax, Exact):
+            raise ExactJumpError("a compiled program that is read exactly has no gradient; pass relax=StraightThrough(Logistic(0.25)), or use torch.no_grad()")
+        with torch._dynamo.config.patch(recompile_limit=256):
+            return _compiled()(*given, _with_tensor_temperature(relax), self.trigger, self.cutoff, self.longest, stock)
+
+
+def simulate(parameters: Mapping[str, Tensor], paths: Paths, *, articles: Articles, relax: Relaxation, trigger: str = "position", cutoff: int = 9) -> Simulated:
+    """Play every path of the extended (R, s, Q) policy once; see `Replenishment`."""
+    return Replenishment(paths, articles=articles, trigger=trigger, cutoff=cutoff).simulate(parameters, relax=relax)
+
+
+def cost(parameters: Mapping[str, Tensor], paths: Paths, *, articles: Articles, relax: Relaxation, trigger: str = "position", cutoff: int = 9) -> Tensor:
+    """Cost of every path and article, `(..., S, N)` money; see `Replenishment`."""
+    return Replenishment(paths, articles=articles, trigger=trigger, cutoff=cutoff).cost(parameters, relax=relax)
+
+
+def _play(
+    parameters: Mapping[str, Tensor], paths: Paths, articles: Articles, relax: Relaxation, trigger: str, cutoff: int, longest: tuple[int, int], stock: bool
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Twelve weeks, without a look at any value, so that the whole can be compiled."""
     weeks, scale = paths.demand.shape[0], articles.scale
     theta = {name: value[..., None, :] for name, value in parameters.items()}
     policy = {
@@ -139,7 +194,7 @@ def simulate(parameters: Mapping[str, Tensor], paths: Paths, *, articles: Articl
         "order_quantity": round(theta["order_quantity"].clamp_min(0) * scale, relax=relax, scale=scale),
     }
     zero = torch.zeros_like(policy["kick_week"] + paths.demand[0])
-    state = State(zero, zero, (zero,) * int(paths.lead_time.amax()), (zero,) * int(paths.return_lag.amax()))
+    state = State(zero, zero, (zero,) * longest[0], (zero,) * longest[1])
     total, on_hand = zero, []
     for week in range(weeks):
         state, flow = advance(state, policy, paths, week, articles=articles, relax=relax, trigger=trigger, cutoff=cutoff)
@@ -153,12 +208,22 @@ def simulate(parameters: Mapping[str, Tensor], paths: Paths, *, articles: Articl
             + articles.return_cost * flow.returned
             + articles.lost_sale_cost * flow.lost_sales
         )
-    return Simulated(total + articles.overstock_cost * (state.on_hand + state.on_order), tuple(on_hand))
+    return total + articles.overstock_cost * (state.on_hand + state.on_order), tuple(on_hand) if stock else ()
 
 
-def cost(parameters: Mapping[str, Tensor], paths: Paths, *, articles: Articles, relax: Relaxation, trigger: str = "position", cutoff: int = 9) -> Tensor:
-    """Cost of every path and article, `(..., S, N)` money; see `simulate`."""
-    return simulate(parameters, paths, articles=articles, relax=relax, trigger=trigger, cutoff=cutoff).cost
+@functools.cache
+def _compiled() -> Callable[..., tuple[Tensor, tuple[Tensor, ...]]]:
+    """The twelve weeks unrolled and fused; torch keeps one program for every shape and kind of reading."""
+    program: Callable[..., tuple[Tensor, tuple[Tensor, ...]]] = torch.compile(_play, fullgraph=True, dynamic=False)
+    return program
+
+
+def _with_tensor_temperature(relax: Relaxation) -> Relaxation:
+    """The same reading with its temperature in a tensor, which a compiled program takes as an input; a number would be compiled in."""
+    kernel = getattr(relax, "kernel", None)
+    if kernel is None or isinstance(kernel.temperature, Tensor):
+        return relax
+    return replace(relax, kernel=replace(kernel, temperature=torch.tensor(float(kernel.temperature))))  # type: ignore[type-var]
 
 
 def with_shared_warehouse(played: Simulated, *, capacity: Tensor | float, price: Tensor | float) -> Tensor:
