@@ -1,0 +1,1 @@
+"""Business problems, each composed from the rooms below."""
