@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from typing import Any
 
-import numpy
 import pandas as pd
 import torch
 from torch import Tensor
@@ -92,22 +91,24 @@ def run(
         metrics=metrics,
         title="Belgium 2020: output under measures, from the input-output table",
         summary=(
-            f"Fitted on six months of GDP, the model forecasts September 2020 to January 2021 with a root mean square error of {metrics['rmse_blind']:.4f} without "
-            f"knowing the second wave (best naive forecast {min(metrics[f'rmse_naive_{name}'] for name in naive):.4f}), and {metrics['rmse_conditional']:.4f} when "
-            f"it is given the later measures. Intervals of {level:.0%} cover {metrics['covered_blind']} and {metrics['covered_conditional']} of the five months."
+            f"Fitted on six months of GDP, the model forecasts September 2020 to January 2021 with a root mean square error of {metrics['rmse_blind']:.4f} "
+            f"without knowing the second wave (best naive forecast {min(metrics[f'rmse_naive_{name}'] for name in naive):.4f}), and "
+            f"{metrics['rmse_conditional']:.4f} when it is given the later measures. Intervals of {level:.0%} cover {metrics['covered_blind']} and "
+            f"{metrics['covered_conditional']} of the five months."
         ),
         sections=[
             Section(
                 "The question",
-                "63 sectors of the Belgian table of 2015 buy from and sell to each other every day. In March 2020 the measures take away labour and demand; which "
-                "sectors, and by how much at most, comes from tables that were published in spring 2020. Eight numbers (how strongly, how fast in, how fast out) are "
-                "fitted to monthly GDP from March to August. Nothing after 31 August 2020 enters the fit, the choice of the model or the blind forecast, "
-                "which lets the measures of August go on.",
+                "63 sectors of the Belgian table of 2015 buy from and sell to each other every day. In March 2020 the measures take away labour and demand; "
+                "which sectors, and by how much at most, comes from tables that were published in spring 2020. Eight numbers (how strongly, how fast in, how "
+                "fast out) are fitted to monthly GDP from March to August. Nothing after 31 August 2020 enters the fit, the choice of the model or the blind "
+                "forecast, which lets the measures of August go on.",
             ),
             Section(
                 "Which model",
-                "Which rule of production, and whether firms hire and fire slowly, was chosen by rolling validation inside the months of the fit: fitted to the "
-                f"first {first_origin} months and scored on the rest, then one month more, and so on. The smallest error, {best_error:.4f}, is that of {chosen}.",
+                "Which rule of production, and whether firms hire and fire slowly, was chosen by rolling validation inside the months of the fit: fitted to "
+                f"the first {first_origin} months and scored on the rest, then one month more, and so on. The smallest error, {best_error:.4f}, is that of "
+                f"{chosen}.",
                 tables=("validation",),
             ),
             Section(
@@ -118,7 +119,12 @@ def run(
                 figures=("fit",),
             ),
             Section("Sectors", "Output of the sectors that add most to the loss of value added, given all measures.", figures=("cascades", "map")),
-            Section("What was learned", "Posterior of the parameters beside their priors.", tables=("parameters",), figures=("learned",)),
+            Section(
+                "What was learned",
+                "Posterior of the parameters beside their priors. Where the two are alike, the months of the fit say nothing.",
+                tables=("parameters",),
+                figures=("learned",),
+            ),
         ],
         tables={
             "forecast": pd.DataFrame(rows),
@@ -129,14 +135,7 @@ def run(
             "fit": _fit_figure(world, runs, calendar, level),
             "cascades": _cascades(world, runs["conditional"], calendar, level),
             "map": _map(world, runs["conditional"], calendar),
-            "learned": figures.intervals(
-                {
-                    name + suffix: (float(numpy.median(values)), *numpy.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist())
-                    for k, name in enumerate(scenario.PRIORS)
-                    for suffix, values in (("", sample.u[k].numpy()), ("  (prior)", noise.normal(0, "prior", torch.arange(4001)).numpy()))
-                },
-                label=f"prior standard deviations from the prior median, {level:.0%} intervals",
-            ),
+            "learned": _learned(sample.u, level),
         },
         learned={"posterior": {"u": sample.u, "sigma": sample.sigma, "mode": found.u}},
     )
@@ -195,6 +194,16 @@ def _parameters(p: Mapping[str, Tensor], level: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _learned(u: Tensor, level: float) -> Any:
+    """Where the posterior stands, in standard deviations of the prior; the first line is the prior itself."""
+    half = float(torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=u.dtype)))
+    rows = {"prior of each": (0.0, -half, half)}
+    for k, name in enumerate(scenario.PRIORS):
+        low, high = _interval(u[k][None], level)
+        rows[name] = (float(u[k].median()), float(low), float(high))
+    return figures.intervals(rows, label=f"standard deviations of the prior from its median, {level:.0%} intervals")
+
+
 def _fit_figure(world: scenario.Belgium, runs: Mapping[str, scenario.Path], calendar: list[date], level: float) -> Any:
     names = {"blind": "measures of August go on", "conditional": "given the later measures"}
     jobs = {day: value for day, value in world.covid.employment.items() if day <= calendar[-1]}
@@ -219,7 +228,10 @@ def _cascades(world: scenario.Belgium, path: scenario.Path, calendar: list[date]
     lost = world.value_added * (1 - path.output.mean(2)).sum(0)
     worst = lost.argsort(descending=True)[:12].tolist()
     return economy.cascades(
-        {world.covid.sectors[i]: {"posterior": economy.band(path.output[:, i], level)} for i in worst}, x=calendar, x_label="", y_label="output, share of the usual"
+        {world.covid.sectors[i]: {"posterior": economy.band(path.output[:, i], level)} for i in worst},
+        x=calendar,
+        x_label="",
+        y_label="output, share of the usual",
     )
 
 
@@ -245,5 +257,3 @@ def _interval(draws: Tensor, level: float) -> tuple[Tensor, Tensor]:
 
 def _rmse(error: Tensor) -> float:
     return float(error.square().mean().sqrt())
-
-

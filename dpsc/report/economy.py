@@ -50,7 +50,7 @@ def forecast(
         origin: last day of the data that were used.
         y_label: of the common axis, with its unit.
     """
-    from matplotlib.dates import ConciseDateFormatter, MonthLocator
+    from matplotlib.dates import ConciseDateFormatter, MonthLocator, date2num
 
     figure, made = axes_grid(len(_some("panels", panels)), width=8.4, height=0.5 + 3.0 * len(panels), share_x=True)
     when = numpy.array(days, dtype="datetime64[D]")
@@ -63,7 +63,7 @@ def forecast(
             filled = INK if position == 0 else "white"
             at = numpy.array(seen, dtype="datetime64[D]")
             axes.plot(at, _array(name, values), "o", color=INK, markerfacecolor=filled, markersize=5.5, zorder=5, label=literal(name))
-        axes.axvline(numpy.datetime64(origin), color="#888888", linewidth=1.2, linestyle=":")
+        axes.axvline(date2num(origin), color="#888888", linewidth=1.2, linestyle=":")
         axes.set_title(literal(title), loc="left", fontsize=10, color=INK)
         axes.set_ylabel(literal(y_label), fontsize=10, color=INK)
         axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="lower right", ncols=2)
@@ -84,7 +84,7 @@ def cascades(sectors: Mapping[str, Mapping[str, Band]], *, x: Sequence[date] | V
         columns: of panels.
     """
     dated = len(x) > 0 and isinstance(x[0], date)
-    across = numpy.array(x, dtype="datetime64[D]") if dated else _array("x", x)
+    across = numpy.array(x, dtype="datetime64[D]") if dated else _array("x", numpy.asarray(x))
     rows = -(-len(_some("sectors", sectors)) // columns)
     figure, made = axes_grid(len(sectors), width=9.2, height=0.7 + 1.55 * rows, columns=columns, share_x=True)
     everything = [_array(name, edge) for name, runs in sectors.items() for one in runs.values() for edge in one]
@@ -163,11 +163,15 @@ def network_map(
     kept = others[numpy.argsort(-amount[others])[:edges]][::-1]
     if len(kept):
         t = numpy.linspace(0, 1, 24)[:, None]
-        curves = [(1 - t) ** 2 * place[i] + 2 * t * (1 - t) * 0.35 * (place[i] + place[j]) / 2 + t**2 * place[j] for i, j in zip(start[kept], end[kept], strict=True)]
+        curves = [
+            (1 - t) ** 2 * place[i] + 2 * t * (1 - t) * 0.35 * (place[i] + place[j]) / 2 + t**2 * place[j] for i, j in zip(start[kept], end[kept], strict=True)
+        ]
         strength = numpy.sqrt(amount[kept] / amount[kept].max())
         axes.add_collection(LineCollection(curves, linewidths=0.3 + 2.2 * strength, colors=[(0.35, 0.35, 0.35, 0.12 + 0.38 * s) for s in strength], zorder=1))
     largest = 320 if len(home) <= 80 else max(18.0, 9000 / len(home))
-    picture = axes.scatter(*place.T, s=6 + largest * area / area.max(), c=colour, cmap="viridis_r", edgecolors="white", linewidths=0.5, zorder=3)
+    picture = axes.scatter(
+        place[:, 0], place[:, 1], s=6 + largest * area / area.max(), c=colour, cmap="viridis_r", edgecolors="white", linewidths=0.5, zorder=3
+    )
     for s, name in enumerate(sector_names):
         if count[s]:
             outer = 1 + room + 0.02
@@ -183,8 +187,10 @@ def network_map(
                 fontsize=8 if len(sector_names) <= 40 else 6.5,
                 color=INK,
             )
-    axes.set_xlim(-1.5, 1.5)
-    axes.set_ylim(-1.35, 1.35)
+    longest = max((len(name) for s, name in enumerate(sector_names) if count[s]), default=0)
+    edge = 1.04 + room + 0.018 * min(longest, 22)
+    axes.set_xlim(-edge - 0.08, edge + 0.08)
+    axes.set_ylim(-edge if len(sector_names) > 14 else -1.1 - room, edge if len(sector_names) > 14 else 1.1 + room)
     bar = figure.colorbar(picture, ax=axes, shrink=0.6, pad=0.02)
     bar.set_label(literal(value_label), fontsize=9, color=INK)
     bar.ax.tick_params(labelsize=8, colors=INK)

@@ -8,8 +8,8 @@ A parameter is exp(location + scale u) with u ~ N(0, 1). Everything below is wri
     q_i   like p_i, with `caution` where it falls; households_i = (1 - household_shock_i) ^ (household_strength q_i)
     g     like p for the first lockdown, with `recovery` where it falls; others_i = (1 - other_shock_i) ^ (other_strength g)
 
-The economy is `dpsc.simulate.sectors`; gross domestic product is value added in proportion to output, employment the share of employees that firms want and may have
-at work. Source: see `dpsc.simulate.sectors`; the lags and the powers are our own.
+The economy is `dpsc.simulate.sectors`; gross domestic product is value added in proportion to output, employment the share of employees that firms
+want and may have at work. Source: see `dpsc.simulate.sectors`; the lags and the powers are our own.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def parameters(u: Tensor) -> dict[str, Tensor]:
     return {name: median * torch.exp(deviation * u[k]) for k, (name, (median, deviation, _)) in enumerate(PRIORS.items())}
 
 
-def run(world: Belgium, u: Tensor, days: int, *, inputs: Inputs, hire_and_fire: bool = True, known_until: date | None = None, keep_output: bool = False) -> Path:
+def run(
+    world: Belgium, u: Tensor, days: int, *, inputs: Inputs, hire_and_fire: bool = True, known_until: date | None = None, keep_output: bool = False
+) -> Path:
     """Play the economy from 1 March 2020.
 
     Args:
@@ -109,7 +111,9 @@ def run(world: Belgium, u: Tensor, days: int, *, inputs: Inputs, hire_and_fire: 
     lockdown = [float(covid.PHASES["lockdown_1"] <= day < covid.PHASES["lockdown_release_phaseI"]) for day in calendar]
     behaviour = Behaviour(p["restocking"]) if hire_and_fire else Behaviour(p["restocking"], hiring=1.0, firing=1.0)
     rise = 1 - torch.exp(-1 / p["onset"])
-    supply, household, other = (torch.log1p(-x.clamp_max(0.999))[:, None] for x in (world.covid.supply_shock, world.covid.household_shock, world.covid.other_shock))
+    supply, household, other = (
+        torch.log1p(-x.clamp_max(0.999))[:, None] for x in (world.covid.supply_shock, world.covid.household_shock, world.covid.other_shock)
+    )
     fall = {name: 1 - torch.exp(-1 / p[name]) for name in ("reopening", "caution", "recovery")}
     x0 = world.economy.output[:, None]
     state = sectors.start(world.economy, u.shape[-1])

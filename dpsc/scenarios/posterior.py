@@ -4,9 +4,9 @@ Letters: P parameters in unit-normal coordinates u, K observations, B particles 
 
     y = model(u) + e,   e_k ~ N(0, sigma^2),   u ~ N(0, I),   sigma^2 ~ inverse gamma(a, b)
 
-sigma is integrated out: -log posterior(u) = |u|^2 / 2 + (a + K/2) log(b + |y - model(u)|^2 / 2). Its mode is found by Gauss-Newton steps on re-weighted squares with
-Levenberg's damping; draws come from Student's t with 5 degrees of freedom around it, and carry the weight posterior / proposal. The weights are the diagnostic: few
-effective draws mean that the shape around the mode is a bad guess of the posterior.
+sigma is integrated out: -log posterior(u) = |u|^2 / 2 + (a + K/2) log(b + |y - model(u)|^2 / 2). Its mode is found by Gauss-Newton steps on re-weighted
+squares with Levenberg's damping; draws come from Student's t with 5 degrees of freedom around it, and carry the weight posterior / proposal. The weights are
+the diagnostic: few effective draws mean that the shape around the mode is a bad guess of the posterior.
 Source: Geweke (1989), Econometrica 57: 1317-1339 (importance sampling with t proposals); conjugacy of the inverse gamma is textbook.
 """
 
@@ -111,9 +111,7 @@ def draw(model: Model, observed: Tensor, found: Mode, *, noise_prior: Noise, pro
     parameters = len(found.u)
     index = torch.arange(checks.at_least("proposals", proposals, 2))
     z = noise.normal(seed, "proposals", torch.arange(parameters)[:, None], index)
-    chi = torch.distributions.Chi2(torch.tensor(DEGREES, dtype=z.dtype))
     mixed = noise.normal(seed, "scale of proposals", torch.arange(int(DEGREES))[:, None], index).square().sum(0)  # chi square, 5 degrees
-    assert float(chi.df) == DEGREES
     scale = widen * torch.linalg.inv(torch.linalg.cholesky(found.curvature)).T  # scale scale' = widen^2 curvature^-1
     standard = z * (DEGREES / mixed).sqrt()
     u = found.u[:, None] + scale @ standard
