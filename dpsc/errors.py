@@ -33,6 +33,10 @@ class ExactJumpError(DpscError, RuntimeError):
     """A backward pass reached a jump that is read exactly, where no gradient exists."""
 
 
+class DivergenceError(DpscError, ArithmeticError):
+    """A fit left the finite numbers; the message names the step, the parameter block and where the last good state lies."""
+
+
 class DataError(DpscError, RuntimeError):
     """A data set is damaged or does not hold what its reader expects."""
 

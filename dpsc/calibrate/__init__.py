@@ -1,0 +1,50 @@
+"""What we believe: posteriors of simulator parameters, and whether they can be trusted. Simulators arrive as callables, the batch innermost."""
+
+from dpsc.calibrate.abc import Accepted, rejection, sequential
+from dpsc.calibrate.descend import descend, hold_then_decay
+from dpsc.calibrate.diagnostics import Uniformity, coverage_curve, covered, intervals, predictive_check, ranks, uniformity
+from dpsc.calibrate.ensemble import Ensemble, draw_prior, ensemble, maximum_posterior
+from dpsc.calibrate.guides import Diagonal, FirmBlocks, Flow, Guide, LowRank
+from dpsc.calibrate.observations import Growth, Observations, level
+from dpsc.calibrate.prior import Hierarchy, LogNormal, Marginal, Normal, Prior, Uniform
+from dpsc.calibrate.simulator import Counted, Reading, Simulator, pull_back
+from dpsc.calibrate.variational import Inference, infer
+
+__all__ = [
+    "Accepted",
+    "Counted",
+    "Diagonal",
+    "Ensemble",
+    "FirmBlocks",
+    "Flow",
+    "Growth",
+    "Guide",
+    "Hierarchy",
+    "Inference",
+    "LogNormal",
+    "LowRank",
+    "Marginal",
+    "Normal",
+    "Observations",
+    "Prior",
+    "Reading",
+    "Simulator",
+    "Uniform",
+    "Uniformity",
+    "coverage_curve",
+    "covered",
+    "descend",
+    "draw_prior",
+    "ensemble",
+    "hold_then_decay",
+    "infer",
+    "intervals",
+    "level",
+    "maximum_posterior",
+    "predictive_check",
+    "pull_back",
+    "ranks",
+    "rejection",
+    "sequential",
+    "uniformity",
+]

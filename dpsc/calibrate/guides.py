@@ -1,0 +1,189 @@
+"""Variational families over unit-normal coordinates. Each holds S starts side by side, which are fitted independently and mixed in equal parts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dpsc import checks
+from dpsc.calibrate.simulator import columns
+from dpsc.errors import InputError, ShapeError
+
+
+class Guide(nn.Module):
+    """What the fit asks of a family: `distribution()`, a pyro distribution with batch shape `(S,)` and event shape `(D,)`, sampled by reparametrisation.
+
+    Args:
+        location: `(D, S)` centres to start from.
+        scale: standard deviation to start with, > 0; .1 or less where the simulator has kinks at the scale of the prior: a wide guide sees only their average.
+    """
+
+    def __init__(self, location: Tensor, *, scale: float) -> None:
+        super().__init__()
+        columns("location", location)
+        checks.positive("scale", scale)
+        self.location = nn.Parameter(location.detach().mT.clone())
+
+    @property
+    def starts(self) -> int:
+        """S."""
+        return self.location.shape[0]
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self.location.shape[1]
+
+    def distribution(self) -> Any:
+        """The pyro distribution."""
+        raise NotImplementedError
+
+    def centre(self) -> Tensor:
+        """`(D, S)` the centre of each start."""
+        return self.location.detach().mT.clone()
+
+    def sample(self, count: int, *, seed: int) -> Tensor:
+        """`(D, count)` draws from the mixture of the starts in equal parts, the same for the same seed."""
+        checks.at_least("count", count, 1)
+        rounds = math.ceil(count / self.starts)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            drawn = self.distribution().sample((rounds,))
+        return drawn.reshape(-1, self.dimension)[:count].mT.contiguous()
+
+
+def _log_scale(location: Tensor, scale: float) -> nn.Parameter:
+    return nn.Parameter(torch.full_like(location.detach().mT, math.log(scale)).contiguous())
+
+
+class Diagonal(Guide):
+    """Independent normal coordinates (mean field): 2 numbers a parameter."""
+
+    def __init__(self, location: Tensor, *, scale: float) -> None:
+        super().__init__(location, scale=scale)
+        self.log_scale = _log_scale(location, scale)
+
+    def distribution(self) -> Any:
+        """N(location, diag(scale^2))."""
+        import pyro.distributions as law
+
+        return law.Normal(self.location, self.log_scale.exp()).to_event(1)
+
+
+class LowRank(Guide):
+    """Normal with covariance diag(scale^2) + F F': `rank` directions along which the coordinates move together.
+
+    Args:
+        location: as in `Guide`.
+        scale: of the diagonal.
+        rank: columns of F, which starts at a tenth of the diagonal, in directions drawn with `seed`.
+        seed: of those directions.
+    """
+
+    def __init__(self, location: Tensor, *, scale: float, rank: int, seed: int = 0) -> None:
+        super().__init__(location, scale=scale)
+        checks.at_least("rank", rank, 1)
+        self.log_scale = _log_scale(location, scale)
+        generator = torch.Generator().manual_seed(seed)
+        directions = torch.randn(self.starts, self.dimension, rank, generator=generator, dtype=torch.float64).to(location)
+        self.factor = nn.Parameter(0.1 * scale * directions / math.sqrt(rank))
+
+    def distribution(self) -> Any:
+        """N(location, diag(scale^2) + F F')."""
+        import pyro.distributions as law
+
+        return law.LowRankMultivariateNormal(self.location, self.factor, (2 * self.log_scale).exp())
+
+
+class FirmBlocks(Guide):
+    """Normal, with a full covariance among the coordinates of one firm and none between firms.
+
+    Args:
+        location: `(P M, S)`, P blocks of M firms one after the other, as `Prior` lays them out.
+        scale: standard deviation to start with.
+        firms: M.
+    """
+
+    def __init__(self, location: Tensor, *, scale: float, firms: int) -> None:
+        super().__init__(location, scale=scale)
+        checks.at_least("firms", firms, 1)
+        if self.dimension % firms:
+            raise ShapeError(f"location must have a multiple of firms = {firms} rows, got {self.dimension}")
+        self.firms, self.kinds = firms, self.dimension // firms
+        self.log_scale = _log_scale(location, scale)
+        self.below = nn.Parameter(torch.zeros(self.starts, firms, self.kinds * (self.kinds - 1) // 2, dtype=location.dtype, device=location.device))
+
+    def distribution(self) -> Any:
+        """N(location, one P x P block a firm)."""
+        import pyro.distributions as law
+        from pyro.distributions import transforms
+
+        by_firm = self.location.view(self.starts, self.kinds, self.firms).mT
+        factor = torch.diag_embed(self.log_scale.exp().view(self.starts, self.kinds, self.firms).mT)
+        rows, cols = torch.tril_indices(self.kinds, self.kinds, -1)
+        lower = torch.zeros_like(factor)
+        lower[..., rows, cols] = self.below
+        factor = factor + lower * factor.diagonal(dim1=-2, dim2=-1)[..., None]
+        joint = law.MultivariateNormal(by_firm, scale_tril=factor).to_event(1)
+        flat = transforms.ReshapeTransform(torch.Size((self.firms, self.kinds)), torch.Size((self.dimension,)))
+        order = torch.arange(self.dimension, device=self.location.device).view(self.firms, self.kinds).mT.reshape(-1)
+        return law.TransformedDistribution(joint, [flat, transforms.Permute(order)])
+
+
+class Flow(Guide):
+    """A normalising flow: affine coupling layers on top of a diagonal normal law; skew and bent posteriors.
+
+    Args:
+        location: `(D, 1)`: a flow has one start.
+        scale: of the diagonal below.
+        layers: coupling layers, each changing one half of the coordinates as a function of the other; the halves are drawn with `seed`.
+        hidden: width of their networks.
+        seed: of halves and weights.
+    """
+
+    def __init__(self, location: Tensor, *, scale: float, layers: int = 2, hidden: int = 32, seed: int = 0) -> None:
+        super().__init__(location, scale=scale)
+        if self.starts != 1:
+            raise ShapeError(f"a flow has one start: location must have shape (D, 1), got {tuple(location.shape)}")
+        if self.dimension < 2:
+            raise InputError("a flow must have at least two coordinates to couple, got 1")
+        checks.at_least("layers", layers, 1)
+        self.log_scale = _log_scale(location, scale)
+        half = self.dimension // 2
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.orders = [torch.randperm(self.dimension) for _ in range(layers)]
+            lasts = [nn.Linear(hidden, 2 * (self.dimension - half)) for _ in range(layers)]
+            networks = [nn.Sequential(nn.Linear(half, hidden), nn.Tanh(), last).to(location) for last in lasts]
+        for last in lasts:  # the identity to begin with
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        self.networks = nn.ModuleList(networks)
+
+    def distribution(self) -> Any:
+        """The law of location + scale T(e), e standard normal, T the coupling layers."""
+        import pyro.distributions as law
+        from pyro.distributions import transforms
+
+        half, rest = self.dimension // 2, self.dimension - self.dimension // 2
+        chain: list[Any] = []
+        for order, network in zip(self.orders, self.networks, strict=True):
+            split = _Split(network, rest)
+            chain += [transforms.Permute(order.to(self.location.device)), transforms.AffineCoupling(half, split)]
+        unit = law.Normal(torch.zeros_like(self.location), 1.0).to_event(1)
+        chain.append(transforms.AffineTransform(self.location, self.log_scale.exp(), event_dim=1))
+        return law.TransformedDistribution(unit, chain)
+
+
+class _Split:
+    """A network's output as a pair, shift and bounded log scale, as a coupling layer wants it."""
+
+    def __init__(self, network: nn.Module, size: int) -> None:
+        self.network, self.size = network, size
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.network(x)
+        return out[..., : self.size], torch.tanh(out[..., self.size :])
