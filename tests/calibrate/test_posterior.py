@@ -211,9 +211,9 @@ def test_rejection_keeps_the_nearest_of_all_its_draws() -> None:
 
 def test_sequential_comes_nearer_than_rejection_for_the_same_evaluations() -> None:
     _, seen = data(11)
-    near = sequential(simulate, seen, dimension=D, evaluations=4000, population=100, seed=0)
-    plain = rejection(simulate, seen, dimension=D, evaluations=4000, keep=100, seed=0)
-    assert near.evaluations == 4000
+    near = sequential(simulate, seen, dimension=D, evaluations=10000, population=100, seed=0)
+    plain = rejection(simulate, seen, dimension=D, evaluations=10000, keep=100, seed=0)
+    assert near.evaluations == 10000
     a, y = matrix(), seen.values.reshape(-1)
     least = float((a @ (torch.linalg.pinv(a) @ y) - y).square().mean())  # no coordinates come nearer
     assert float(near.distance.mean()) - least < 0.5 * (float(plain.distance.mean()) - least)
