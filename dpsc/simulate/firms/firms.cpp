@@ -17,6 +17,13 @@
 #include <thread>
 #include <vector>
 
+// The columns of a block; they never overlap with each other.
+#if defined(__clang__)
+#define DPSC_LANES _Pragma("clang loop vectorize(assume_safety)") for (int b = 0; b < W; b++)
+#else
+#define DPSC_LANES _Pragma("GCC ivdep") for (int b = 0; b < W; b++)
+#endif
+
 namespace {
 
 template <class F> using Buffer = std::unique_ptr<F[]>;
@@ -36,11 +43,30 @@ template <class F> struct Problem {
   F *g_stock, *g_order, *g_demand, *g_target, *g_c, *g_z, *g_cap, *g_rate, *g_ease;
 };
 
+// Work space of one thread: the same buffers for every block, because fresh pages cost as much as a step.
+template <class F> class Space {
+ public:
+  void restart() { next_ = 0; }
+  F *take(int64_t size) {
+    if (next_ == held_.size()) held_.push_back({nullptr, 0});
+    auto &slot = held_[next_++];
+    if (slot.second < size) {
+      slot.first.reset(new F[size]);
+      slot.second = size;
+    }
+    return slot.first.get();
+  }
+
+ private:
+  std::vector<std::pair<Buffer<F>, int64_t>> held_;
+  size_t next_ = 0;
+};
+
 template <class F> inline F smaller(F a, F b) { return b < a ? b : a; }
 
 // What the limits of a firm are, in absolute units.
 template <class F, int W> inline void limits(const Problem<F> &p, const F *z, const F *cap, const F *q, const F *ease, F *own, F *stock) {
-  for (int b = 0; b < W; b++) {
+  DPSC_LANES {
     own[b] = z[b] * cap[b];
     stock[b] = p.shock_on_stock ? z[b] * (q[b] * ease[b]) : q[b] * ease[b];
   }
@@ -52,7 +78,7 @@ inline void edges(const Problem<F> &p, int64_t col, F *S, F *O, const F *r, cons
   const int64_t B = p.B;
   for (int64_t i = 0; i < p.M; i++) {
     F low[W], xi[W], Di[W], rate[W];
-    for (int b = 0; b < W; b++) {
+    DPSC_LANES {
       low[b] = std::numeric_limits<F>::infinity();
       xi[b] = x[i * B + col + b];
       Di[b] = D[i * B + col + b];
@@ -63,7 +89,7 @@ inline void edges(const Problem<F> &p, int64_t col, F *S, F *O, const F *r, cons
       const F a = p.a[e], inverse = ia[e];
       const F *target = p.target + e * B + col, *rj = r + j * W;
       F *s = S + e * W, *o = O + e * W, *n = next + j * B + col;
-      for (int b = 0; b < W; b++) {
+      DPSC_LANES {
         const F stock = s[b] + rj[b] * o[b] - a * xi[b];
         const F want = a * Di[b] + (target[b] - stock) * rate[b];
         const F placed = want > F(0) ? want : F(0);
@@ -73,7 +99,7 @@ inline void edges(const Problem<F> &p, int64_t col, F *S, F *O, const F *r, cons
         low[b] = smaller(low[b], stock * inverse);
       }
     }
-    for (int b = 0; b < W; b++) q[i * W + b] = low[b];
+    DPSC_LANES q[i * W + b] = low[b];
   }
 }
 
@@ -83,33 +109,23 @@ template <class F> Buffer<F> inverse(const Problem<F> &p) {
   return ia;
 }
 
-template <class F, int W> void forward_block(const Problem<F> &p, int64_t col, const F *ia) {
+template <class F, int W> void forward_block(const Problem<F> &p, int64_t col, const F *ia, Space<F> &space) {
   const int64_t B = p.B, M = p.M, E = p.E;
-  Buffer<F> S_own, O_own;
-  F *S, *O;
-  if (W == B) {  // the result is the work space
-    S = p.last_stock;
-    O = p.last_order;
-  } else {
-    S_own.reset(new F[E * W]);
-    O_own.reset(new F[E * W]);
-    S = S_own.get();
-    O = O_own.get();
-  }
-  Buffer<F> q(new F[M * W]), r(new F[M * W]);
+  F *S = W == B ? p.last_stock : space.take(E * W), *O = W == B ? p.last_order : space.take(E * W);  // the result is the work space where it can be
+  F *q = space.take(M * W), *r = space.take(M * W);
   for (int64_t i = 0; i < M; i++) {
     F low[W];
-    for (int b = 0; b < W; b++) {
+    DPSC_LANES {
       low[b] = std::numeric_limits<F>::infinity();
       p.D[i * B + col + b] = p.demand[i * B + col + b];
     }
     for (int64_t e = p.ptr[i]; e < p.ptr[i + 1]; e++)
-      for (int b = 0; b < W; b++) {
+      DPSC_LANES {
         S[e * W + b] = p.stock[e * B + col + b];
         O[e * W + b] = p.order[e * B + col + b];
         low[b] = smaller(low[b], S[e * W + b] * ia[e]);
       }
-    for (int b = 0; b < W; b++) q[i * W + b] = low[b];
+    DPSC_LANES q[i * W + b] = low[b];
   }
   for (int64_t t = 0; t < p.T; t++) {
     if (p.kept && t && t % p.interval == 0) {
@@ -117,25 +133,25 @@ template <class F, int W> void forward_block(const Problem<F> &p, int64_t col, c
       if (W == B) std::memcpy(kept, S, sizeof(F) * E * W);
       else
         for (int64_t e = 0; e < E; e++)
-          for (int b = 0; b < W; b++) kept[e * B + b] = S[e * W + b];
+          DPSC_LANES kept[e * B + b] = S[e * W + b];
     }
     const F *z = p.z + t * M * B + col, *c = p.c + (p.c_steps > 1 ? t : 0) * M * B + col, *D = p.D + t * M * B + col;
     F *x = p.x + t * M * B + col, *next = p.D + (t + 1) * M * B + col;
     for (int64_t i = 0; i < M; i++) {
       F own[W], stock[W];
       limits<F, W>(p, z + i * B, p.cap + i * B + col, &q[i * W], p.ease + i * B + col, own, stock);
-      for (int b = 0; b < W; b++) {
+      DPSC_LANES {
         const F made = smaller(D[i * B + b], smaller(own[b], stock[b]));
         x[i * B + b] = made;
         r[i * W + b] = D[i * B + b] > F(0) ? made / D[i * B + b] : F(0);
         next[i * B + b] = c[i * B + b];
       }
     }
-    edges<F, W>(p, col, S, O, r.get(), x - col, D - col, next - col, q.get(), ia);
+    edges<F, W>(p, col, S, O, r, x - col, D - col, next - col, q, ia);
   }
   if (W != B)
     for (int64_t e = 0; e < E; e++)
-      for (int b = 0; b < W; b++) {
+      DPSC_LANES {
         p.last_stock[e * B + col + b] = S[e * W + b];
         p.last_order[e * B + col + b] = O[e * W + b];
       }
@@ -143,24 +159,23 @@ template <class F, int W> void forward_block(const Problem<F> &p, int64_t col, c
 
 // Stocks of a segment again: S before step t from S before step t - 1; output and demand are known.
 template <class F, int W>
-void rebuild(const Problem<F> &p, int64_t col, int64_t t, const F *from, int64_t from_row, F *to) {
+void rebuild(const Problem<F> &p, int64_t col, int64_t t, const F *from, int64_t from_row, F *to, F *r) {
   const int64_t B = p.B, M = p.M;
   const F *x = p.x + (t - 1) * M * B + col, *D = p.D + (t - 1) * M * B + col, *before = t > 1 ? D - M * B : nullptr;
-  Buffer<F> r(new F[M * W]);
   for (int64_t i = 0; i < M; i++)
-    for (int b = 0; b < W; b++) r[i * W + b] = D[i * B + b] > F(0) ? x[i * B + b] / D[i * B + b] : F(0);
+    DPSC_LANES r[i * W + b] = D[i * B + b] > F(0) ? x[i * B + b] / D[i * B + b] : F(0);
   for (int64_t i = 0; i < M; i++)
     for (int64_t e = p.ptr[i]; e < p.ptr[i + 1]; e++) {
       const F a = p.a[e], *rj = &r[int64_t(p.src[e]) * W], *s = from + e * from_row, *target = p.target + e * B + col, *rate = p.rate + i * B + col;
       F *out = to + e * W;
       if (before) {
-        for (int b = 0; b < W; b++) {
+        DPSC_LANES {
           const F want = a * before[i * B + b] + (target[b] - s[b]) * rate[b];
           out[b] = s[b] + rj[b] * (want > F(0) ? want : F(0)) - a * x[i * B + b];
         }
       } else {
         const F *o = p.order + e * B + col;
-        for (int b = 0; b < W; b++) out[b] = s[b] + rj[b] * o[b] - a * x[i * B + b];
+        DPSC_LANES out[b] = s[b] + rj[b] * o[b] - a * x[i * B + b];
       }
     }
 }
@@ -172,34 +187,23 @@ template <class F> inline F weight(F low, F v, double beta) {
   return ratio >= F(1) ? F(1) : F(std::exp(F(beta) * std::log(ratio)));
 }
 
-template <class F, int W> void backward_block(const Problem<F> &p, int64_t col, const F *ia) {
+template <class F, int W> void backward_block(const Problem<F> &p, int64_t col, const F *ia, Space<F> &space) {
   const int64_t B = p.B, M = p.M, E = p.E, T = p.T, K = p.interval;
-  Buffer<F> gS_own, gO_own, gT_own;
-  F *gS, *gO, *gT;
-  if (W == B) {
-    gS = p.g_stock;
-    gO = p.g_order;
-    gT = p.g_target;
-  } else {
-    gS_own.reset(new F[E * W]);
-    gO_own.reset(new F[E * W]);
-    gT_own.reset(new F[E * W]);
-    gS = gS_own.get();
-    gO = gO_own.get();
-    gT = gT_own.get();
-  }
+  F *gS = W == B ? p.g_stock : space.take(E * W), *gO = W == B ? p.g_order : space.take(E * W), *gT = W == B ? p.g_target : space.take(E * W);
   for (int64_t e = 0; e < E; e++)
-    for (int b = 0; b < W; b++) {
+    DPSC_LANES {
       gS[e * W + b] = p.g_last_stock ? p.g_last_stock[e * B + col + b] : F(0);
       gO[e * W + b] = p.g_last_order ? p.g_last_order[e * B + col + b] : F(0);
       gT[e * W + b] = F(0);
     }
   const int64_t span = std::min(K, T);
-  Buffer<F> segment(span > 1 ? new F[(span - 1) * E * W] : nullptr);
-  Buffer<F> r(new F[M * W]), gr(new F[M * W]), gx(new F[M * W]), gD(new F[M * W]), gnext(new F[M * W]), q(new F[M * W]);
-  Buffer<F> scratch;
+  F *segment = space.take(std::max<int64_t>(span - 1, 0) * E * W);
+  F *r = space.take(M * W), *gr = space.take(M * W), *gx = space.take(M * W), *gD = space.take(M * W), *gnext = space.take(M * W), *q = space.take(M * W);
+  int64_t widest = 0;
+  for (int64_t i = 0; i < M; i++) widest = std::max(widest, p.ptr[i + 1] - p.ptr[i]);
+  F *w = space.take(widest * W);
   for (int64_t i = 0; i < M; i++)
-    for (int b = 0; b < W; b++) {
+    DPSC_LANES {
       gnext[i * W + b] = p.gD ? p.gD[(T * M + i) * B + col + b] : F(0);
       p.g_cap[i * B + col + b] = p.g_rate[i * B + col + b] = p.g_ease[i * B + col + b] = F(0);
       if (p.c_steps == 1) p.g_c[i * B + col + b] = F(0);
@@ -212,7 +216,7 @@ template <class F, int W> void backward_block(const Problem<F> &p, int64_t col, 
     if (t == 0) return p.stock + col;
     if (t % K == 0) return p.kept + (t / K - 1) * E * B + col;
     row = W;
-    return segment.get() + (t - begin - 1) * E * W;
+    return segment + (t - begin - 1) * E * W;
   };
   for (int64_t t = T - 1; t >= 0; t--) {
     if (t / K * K != begin) {
@@ -221,7 +225,7 @@ template <class F, int W> void backward_block(const Problem<F> &p, int64_t col, 
       for (int64_t u = begin + 1; u < std::min(begin + K, T); u++) {
         int64_t row;
         const F *from = stocks(u - 1, row);
-        rebuild<F, W>(p, col, u, from, row, segment.get() + (u - begin - 1) * E * W);
+        rebuild<F, W>(p, col, u, from, row, segment + (u - begin - 1) * E * W, r);
       }
     }
     int64_t row, row_after;
@@ -229,7 +233,7 @@ template <class F, int W> void backward_block(const Problem<F> &p, int64_t col, 
     const F *x = p.x + t * M * B + col, *D = p.D + t * M * B + col, *before = t ? D - M * B : nullptr, *z = p.z + t * M * B + col;
     F *gc = p.g_c + (p.c_steps > 1 ? t : 0) * M * B + col;
     for (int64_t i = 0; i < M; i++)
-      for (int b = 0; b < W; b++) {
+      DPSC_LANES {
         const int64_t k = i * W + b;
         r[k] = D[i * B + b] > F(0) ? x[i * B + b] / D[i * B + b] : F(0);
         gr[k] = F(0);
@@ -238,7 +242,7 @@ template <class F, int W> void backward_block(const Problem<F> &p, int64_t col, 
       }
     for (int64_t i = 0; i < M; i++) {
       F to_x[W], to_D[W], to_rate[W], low[W], Di[W], Db[W], rate[W];
-      for (int b = 0; b < W; b++) {
+      DPSC_LANES {
         to_x[b] = to_D[b] = to_rate[b] = F(0);
         low[b] = std::numeric_limits<F>::infinity();
         Di[b] = D[i * B + b];
@@ -251,7 +255,7 @@ template <class F, int W> void backward_block(const Problem<F> &p, int64_t col, 
         const F *first = before ? nullptr : p.order + e * B + col;
         F *gs = gS + e * W, *go = gO + e * W, *gt = gT + e * W, *grj = &gr[j * W];
         const F *rj = &r[j * W], *gj = &gnext[j * W];
-        for (int b = 0; b < W; b++) {
+        DPSC_LANES {
           const F gap_after = target[b] - s_after[b];
           const F want_after = a * Di[b] + gap_after * rate[b];
           const F u = want_after > F(0) ? go[b] + gj[b] : F(0);
@@ -269,7 +273,7 @@ template <class F, int W> void backward_block(const Problem<F> &p, int64_t col, 
           low[b] = smaller(low[b], s[b] * inverse);
         }
       }
-      for (int b = 0; b < W; b++) {
+      DPSC_LANES {
         gx[i * W + b] = to_x[b];
         gD[i * W + b] = to_D[b];
         q[i * W + b] = low[b];
@@ -281,7 +285,7 @@ template <class F, int W> void backward_block(const Problem<F> &p, int64_t col, 
       bool any = false;
       limits<F, W>(p, z + i * B, p.cap + i * B + col, &q[i * W], p.ease + i * B + col, own, stock);
       F to_own[W], to_demand[W], lowest[W];
-      for (int b = 0; b < W; b++) {
+      DPSC_LANES {
         const int64_t k = i * W + b;
         const F d = D[i * B + b];
         lowest[b] = smaller(d, smaller(own[b], stock[b]));
@@ -291,7 +295,7 @@ template <class F, int W> void backward_block(const Problem<F> &p, int64_t col, 
       }
       const bool soft = p.sharpness > 0;
       F total[W], share[W];
-      for (int b = 0; b < W; b++) {
+      DPSC_LANES {
         const F d = D[i * B + b];
         to_demand[b] = soft ? weight(lowest[b], d, p.sharpness) : F(d == lowest[b]);
         to_own[b] = soft ? weight(lowest[b], own[b], p.sharpness) : F(own[b] == lowest[b]);
@@ -304,24 +308,18 @@ template <class F, int W> void backward_block(const Problem<F> &p, int64_t col, 
       };
       if (soft || any) {
         const int64_t count = p.ptr[i + 1] - p.ptr[i];
-        if (!scratch) {
-          int64_t widest = 0;
-          for (int64_t k = 0; k < M; k++) widest = std::max(widest, p.ptr[k + 1] - p.ptr[k]);
-          scratch.reset(new F[widest * W]);
-        }
-        F *w = scratch.get();
         for (int64_t n = 0; n < count; n++) {
           const int64_t e = p.ptr[i] + n;
-          for (int b = 0; b < W; b++) {
+          DPSC_LANES {
             if (soft) w[n * W + b] = weight(lowest[b], limit(e, b), p.sharpness);
             else w[n * W + b] = F(stock[b] == lowest[b] && S[e * row + b] * ia[e] == q[i * W + b]);
             total[b] += w[n * W + b];
           }
         }
-        for (int b = 0; b < W; b++) share[b] = gx[i * W + b] / total[b];
+        DPSC_LANES share[b] = gx[i * W + b] / total[b];
         for (int64_t n = 0; n < count; n++) {
           const int64_t e = p.ptr[i] + n;
-          for (int b = 0; b < W; b++) {
+          DPSC_LANES {
             const F g = w[n * W + b] * share[b];
             const F z_here = p.shock_on_stock ? z[i * B + b] : F(1), ease = p.ease[i * B + col + b];
             to_stock[b] += g * (S[e * row + b] * ia[e]);
@@ -329,9 +327,9 @@ template <class F, int W> void backward_block(const Problem<F> &p, int64_t col, 
           }
         }
       } else {
-        for (int b = 0; b < W; b++) share[b] = gx[i * W + b] / total[b];
+        DPSC_LANES share[b] = gx[i * W + b] / total[b];
       }
-      for (int b = 0; b < W; b++) {
+      DPSC_LANES {
         const int64_t k = i * W + b, m = i * B + col + b;
         const F zb = z[i * B + b], ease = p.ease[m], of_own = to_own[b] * share[b];
         gD[k] += to_demand[b] * share[b];
@@ -344,10 +342,10 @@ template <class F, int W> void backward_block(const Problem<F> &p, int64_t col, 
     std::swap(gD, gnext);
   }
   for (int64_t i = 0; i < M; i++)
-    for (int b = 0; b < W; b++) p.g_demand[i * B + col + b] = gnext[i * W + b];
+    DPSC_LANES p.g_demand[i * B + col + b] = gnext[i * W + b];
   if (W != B)
     for (int64_t e = 0; e < E; e++)
-      for (int b = 0; b < W; b++) {
+      DPSC_LANES {
         p.g_stock[e * B + col + b] = gS[e * W + b];
         p.g_order[e * B + col + b] = gO[e * W + b];
         p.g_target[e * B + col + b] = gT[e * W + b];
@@ -359,11 +357,12 @@ struct Block {
   int width;
 };
 
-template <class F, bool BACK> void block(const Problem<F> &p, const Block &b, const F *ia) {
+template <class F, bool BACK> void block(const Problem<F> &p, const Block &b, const F *ia, Space<F> &space) {
+  space.restart();
 #define DPSC_WIDTH(W)                                        \
   case W:                                                    \
-    if (BACK) backward_block<F, W>(p, b.column, ia);         \
-    else forward_block<F, W>(p, b.column, ia);               \
+    if (BACK) backward_block<F, W>(p, b.column, ia, space);  \
+    else forward_block<F, W>(p, b.column, ia, space);        \
     break;
   switch (b.width) {
     DPSC_WIDTH(16)
@@ -390,7 +389,8 @@ template <class F, bool BACK> int run(const Problem<F> &p, int threads) {
     std::atomic<int> failed(0);
     const auto work = [&] {
       try {
-        for (size_t k = next++; k < blocks.size(); k = next++) block<F, BACK>(p, blocks[k], ia.get());
+        Space<F> space;
+        for (size_t k = next++; k < blocks.size(); k = next++) block<F, BACK>(p, blocks[k], ia.get(), space);
       } catch (...) {
         failed = 1;
       }

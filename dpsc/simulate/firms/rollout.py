@@ -21,7 +21,7 @@ from dpsc.simulate.firms.step import Rules, Shock, State, place, serve, start, s
 from dpsc.simulate.firms.whole import Kernels, WholeRun, _operators, checkpoint_interval
 from dpsc.types import Relaxation
 
-MEMORY = 2.0**30
+MEMORY = 2.0**25
 LIVE = 12  # edge tensors that autograd keeps of a step taken operation by operation
 
 
@@ -77,7 +77,8 @@ def rollout(
         state: to start from; None starts at rest, with stocks at their targets.
         rules: parts and conventions.
         relax: reading of the minima, `Exact()` by default.
-        memory: bytes that stored stocks may take on the way to a gradient; more steps are then computed twice.
+        memory: bytes that stored stocks may take on the way to a gradient, 32 MiB by default; what does not fit is computed twice, in segments of at best
+            about sqrt T steps. More is seldom faster: fresh pages cost as much as a step.
         kernels: passes of whole runs; None takes C++ where it is there, else plain torch operations.
         check: whether to look at the values of the shock (one pass over it).
     Returns: the run; B is the largest batch of all that was given.
