@@ -61,6 +61,8 @@ def _load(compiler: str) -> ctypes.CDLL:
             continue
         loaded.dpsc_firms.argtypes = [ctypes.c_void_p, ctypes.c_double, ctypes.c_void_p]
         loaded.dpsc_firms.restype = ctypes.c_int
+        loaded.dpsc_ario.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        loaded.dpsc_ario.restype = None
         return loaded
     raise PermissionError("no folder for compiled kernels can be written; set DPSC_CACHE")
 
