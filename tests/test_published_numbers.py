@@ -154,6 +154,10 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
     "assemble_to_order": {"continuous_pct": (">=", 99.7, 0), "integer_pct": (">=", 99.5, 0)},
     "serial_hdpo": {**{f"gap_pct_p{p}": ("<=", 0.05, 0) for p in (4, 9, 19, 39)}, "cost_example_6_1": ("<=", 47.74, 0)},
     "belgium_2020": {"rmse_blind": ("<=", 0.0306, 0)},
+    "firms_golden": {
+        name: ("<=", value, 0)
+        for name, value in (("worst_trajectory_error", 1e-12), ("worst_gradient_error", 1e-9), ("worst_boario_error", 1e-10), ("boario_b_after_265", 5e-5))
+    },
     "energy_knapsack": {
         **{f"ols_regret_pct_{capacity}": ("=", value, 0.05) for capacity, value in ((60, 16.96), (120, 11.03), (180, 3.46))},
         **{f"spo_plus_regret_pct_{capacity}": ("<=", value, 0) for capacity, value in ((60, 12.4), (120, 6.0), (180, 2.7))},

@@ -233,7 +233,9 @@ def start(economy: Economy, parameters: Parameters, *, batch: int = 1, rebuildin
                  (torch.ones_like(rest),) * rebuildings)  # fmt: skip
 
 
-def step(state: State, economy: Economy, parameters: Parameters, *, loss: Tensor, lost_capital: Tensor | None = None, works: Sequence[Work] = ()) -> tuple[State, Flow]:
+def step(
+    state: State, economy: Economy, parameters: Parameters, *, loss: Tensor, lost_capital: Tensor | None = None, works: Sequence[Work] = ()
+) -> tuple[State, Flow]:
     """One step; events in the order of the module's docstring.
 
         cap = x0 (1 - loss) alpha     x = min(D, cap, min_i S_i / (psi s_i A_i))     S += received - A x
@@ -408,8 +410,6 @@ def capacity_loss(
     return torch.where(t >= occurrence, left, torch.zeros_like(t))[:, None, None] * wide
 
 
-def capital_loss(
-    horizon: int, impact: Tensor, *, occurrence: int, duration: int, time: float, recovery: Callable[[Tensor, float], Tensor] = line
-) -> Tensor:
+def capital_loss(horizon: int, impact: Tensor, *, occurrence: int, duration: int, time: float, recovery: Callable[[Tensor, float], Tensor] = line) -> Tensor:
     """The same for capital (value), which acts at once: `(T, N, B)`."""
     return capacity_loss(horizon, impact, occurrence=occurrence, duration=duration, time=time, recovery=recovery, late=0)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def fits(state: State, economy: Economy, parameters: Parameters, inputs: Sequence[Any]) -> bool:
     """Whether a run can be taken here."""
-    tensors = [v for v in (*state[:5], *state.left, economy.flow, parameters.psi, parameters.adjustment_time, parameters.stock_days, *inputs) if isinstance(v, Tensor)]
+    tensors = [
+        v for v in (*state[:5], *state.left, economy.flow, parameters.psi, parameters.adjustment_time, parameters.stock_days, *inputs) if isinstance(v, Tensor)
+    ]
     plain = economy.flow.device.type == "cpu" and economy.flow.dtype == torch.float64 and state.output.shape[1] == 1
     tracked = torch.is_grad_enabled() and any(v.requires_grad for v in tensors)
     wide = any(v.dim() >= 2 and v.shape[-1] > 1 for v in (parameters.psi, parameters.adjustment_time) if isinstance(v, Tensor))
