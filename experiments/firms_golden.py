@@ -69,16 +69,16 @@ def run(*, context: RunContext, folder: str) -> Outcome:
             Section(
                 "What is compared",
                 "Three networks of 40 to 80 firms under a shock to production, 100 steps, float64, from an implementation in JAX that shares no code with "
-                "this one: output of every firm and step, largest relative difference; gradients of a random weighted sum of outputs in stocks, recovery rates and "
-                "shock sizes, difference relative to their norm. Every way to compute a run is compared: the C++ kernels where there is a compiler, the same in "
-                "plain torch operations, and the step under autograd, with the stocks of all steps kept and with as few as possible.",
+                "this one: output of every firm and step, largest relative difference; gradients of a random weighted sum of outputs in stocks, recovery "
+                "rates and shock sizes, difference relative to their norm. Every way to compute a run is compared: the C++ kernels where there is a "
+                "compiler, the same in plain torch operations, and the step under autograd, with the stocks of all steps kept and with as few as possible.",
                 tables=("paper",),
             ),
             Section(
                 "ARIO-psi and BoARIO",
                 "Pymrio's test table of 48 industries, 365 days, three scenarios that BoARIO 0.7.2 has run: a loss of capacity in three industries (A), a "
-                "larger one with short stocks and orders that look for capacity (B), capital that is destroyed and rebuilt (C). In B, BoARIO lets overproduction fall "
-                "only where scarcity is zero to the last bit; after step 265 a rounding error decides, and no other program can follow.",
+                "larger one with short stocks and orders that look for capacity (B), capital that is destroyed and rebuilt (C). In B, BoARIO lets "
+                "overproduction fall only where scarcity is zero to the last bit; after step 265 a rounding error decides, and no other program can follow.",
                 figures=("boario", "difference"),
             ),
         ],
