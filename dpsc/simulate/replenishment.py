@@ -26,24 +26,37 @@ PARAMETERS = ("kick_week", "kick_order", "reorder_point", "order_quantity")
 class Articles(Protocol):
     """What the world reads of its articles, `(N,)` each: `scale` is the mean weekly demand in units, costs are money a unit (an order)."""
 
-    scale: Tensor
-    holding_cost: Tensor
-    inbound_cost: Tensor
-    order_cost: Tensor
-    outbound_cost: Tensor
-    return_cost: Tensor
-    lost_sale_cost: Tensor
-    overstock_cost: Tensor
-    return_rate: Tensor
+    @property
+    def scale(self) -> Tensor: ...
+    @property
+    def holding_cost(self) -> Tensor: ...
+    @property
+    def inbound_cost(self) -> Tensor: ...
+    @property
+    def order_cost(self) -> Tensor: ...
+    @property
+    def outbound_cost(self) -> Tensor: ...
+    @property
+    def return_cost(self) -> Tensor: ...
+    @property
+    def lost_sale_cost(self) -> Tensor: ...
+    @property
+    def overstock_cost(self) -> Tensor: ...
+    @property
+    def return_rate(self) -> Tensor: ...
 
 
 class Paths(Protocol):
     """What the world reads of its futures, `(T, S, N)` each: units of demand, weeks of lead time (>= 1) and of return lag (>= 1), uniforms."""
 
-    demand: Tensor
-    lead_time: Tensor
-    return_lag: Tensor
-    uniform: Tensor
+    @property
+    def demand(self) -> Tensor: ...
+    @property
+    def lead_time(self) -> Tensor: ...
+    @property
+    def return_lag(self) -> Tensor: ...
+    @property
+    def uniform(self) -> Tensor: ...
 
 
 class State(NamedTuple):
