@@ -157,6 +157,10 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
     "firms_golden": {
         name: ("<=", value, 0)
         for name, value in (("worst_trajectory_error", 1e-12), ("worst_gradient_error", 1e-9), ("worst_boario_error", 1e-10), ("boario_b_after_265", 5e-5))
+    "zeos": {
+        "gap_pct_d4_max": ("<=", 0.5, 0),
+        **{f"fresh_{label}": ("<=", value, 0) for label, value in (("d400", 70600), ("d4000", 640000), ("coupled", 69000))},
+        **{f"wall_s_{label}": ("<=", value, 0) for label, value in (("d400", 30), ("d4000", 60), ("coupled", 15))},
     },
     "energy_knapsack": {
         **{f"ols_regret_pct_{capacity}": ("=", value, 0.05) for capacity, value in ((60, 16.96), (120, 11.03), (180, 3.46))},

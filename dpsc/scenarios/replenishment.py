@@ -8,7 +8,7 @@ Source: after Presbitero et al. (2025), doi:10.1038/s41598-025-32537-2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -91,6 +91,30 @@ class ReplenishmentProblem:
         scale = self.articles.scale
         shifted = {**units, "reorder_point": units["reorder_point"] + 0.5}
         return {name: shifted[name].to(scale) / (scale if name in QUANTITIES else 1) for name in PARAMETERS}
+
+
+def side_by_side(problems: Sequence[ReplenishmentProblem]) -> ReplenishmentProblem:
+    """Problems on equally many futures, which need not be the same, as one problem whose articles do not interact.
+
+    Raises: InputError where they differ in trigger, measure or number of futures, or share a warehouse.
+    """
+    if not problems:
+        raise InputError("side_by_side needs at least one problem, got none")
+    first = problems[0]
+    for i, one in enumerate(problems):
+        if one.warehouse is not None:
+            raise InputError(f"problem {i} shares a warehouse: its articles interact")
+        if (one.trigger, one.measure, one.paths.demand.shape[1]) != (first.trigger, first.measure, first.paths.demand.shape[1]):
+            raise InputError(f"problem {i} differs from the first in trigger, measure or number of futures")
+    fields = [torch.cat(pieces, -1) for pieces in zip(*((*one.articles, *one.paths) for one in problems), strict=True)]
+    split = len(first.articles)
+    return replace(first, articles=Articles(*fields[:split]), paths=Paths(*fields[split:]))
+
+
+def point_forecast(paths: Paths) -> Paths:
+    """One future, `(T, 1, N)`: mean demand, lead time and return lag, in whole units and weeks; what a planner without distributions believes."""
+    demand, lead_time, return_lag = (x.mean(1, keepdim=True).round() for x in (paths.demand, paths.lead_time, paths.return_lag))
+    return Paths(demand, lead_time, return_lag, torch.full_like(demand, 0.5))
 
 
 def starts(problem: ReplenishmentProblem, first: Mapping[str, float], count: int, *, spread: float, seed: int) -> dict[str, Tensor]:
