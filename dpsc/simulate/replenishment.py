@@ -27,36 +27,73 @@ class Articles(Protocol):
     """What the world reads of its articles, `(N,)` each: `scale` is the mean weekly demand in units, costs are money a unit (an order)."""
 
     @property
-    def scale(self) -> Tensor: ...
+    def scale(self) -> Tensor:
+        """Mean weekly demand, units."""
+        ...
+
     @property
-    def holding_cost(self) -> Tensor: ...
+    def holding_cost(self) -> Tensor:
+        """A unit and week."""
+        ...
+
     @property
-    def inbound_cost(self) -> Tensor: ...
+    def inbound_cost(self) -> Tensor:
+        """A unit received."""
+        ...
+
     @property
-    def order_cost(self) -> Tensor: ...
+    def order_cost(self) -> Tensor:
+        """An order placed."""
+        ...
+
     @property
-    def outbound_cost(self) -> Tensor: ...
+    def outbound_cost(self) -> Tensor:
+        """A unit sold."""
+        ...
+
     @property
-    def return_cost(self) -> Tensor: ...
+    def return_cost(self) -> Tensor:
+        """A unit returned."""
+        ...
+
     @property
-    def lost_sale_cost(self) -> Tensor: ...
+    def lost_sale_cost(self) -> Tensor:
+        """A unit of unmet demand."""
+        ...
+
     @property
-    def overstock_cost(self) -> Tensor: ...
+    def overstock_cost(self) -> Tensor:
+        """A unit left or on order at the end."""
+        ...
+
     @property
-    def return_rate(self) -> Tensor: ...
+    def return_rate(self) -> Tensor:
+        """Share of the sales that comes back."""
+        ...
 
 
 class Paths(Protocol):
     """What the world reads of its futures, `(T, S, N)` each: units of demand, weeks of lead time (>= 1) and of return lag (>= 1), uniforms."""
 
     @property
-    def demand(self) -> Tensor: ...
+    def demand(self) -> Tensor:
+        """Units."""
+        ...
+
     @property
-    def lead_time(self) -> Tensor: ...
+    def lead_time(self) -> Tensor:
+        """Weeks, of an order placed in this week."""
+        ...
+
     @property
-    def return_lag(self) -> Tensor: ...
+    def return_lag(self) -> Tensor:
+        """Weeks, of the returns of this week's sales."""
+        ...
+
     @property
-    def uniform(self) -> Tensor: ...
+    def uniform(self) -> Tensor:
+        """In [0, 1): rounds the returns."""
+        ...
 
 
 class State(NamedTuple):
