@@ -44,7 +44,7 @@ def drawn(law: Law, at: Futures, *, purpose: str = "demand") -> Tensor:
         purpose: of the uniform numbers.
     Returns: `(T, S, N)` whole numbers.
     """
-    periods, paths, items = at.shape
+    periods, _, items = at.shape
     if tuple(law.shape) not in ((items,), (periods, items)):
         raise ShapeError(f"the law must have shape (N,) = ({items},) or (T, N) = ({periods}, {items}), got {tuple(law.shape)}")
     u = at.uniform(purpose)

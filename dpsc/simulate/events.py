@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dpsc.relax import at_least, floor, order_gate, pack
+from dpsc.simulate.indivisible import whole_units
 from dpsc.simulate.perishing import aged, slot
 from dpsc.simulate.rationing import ship
 from dpsc.simulate.world import Flow, Now, Order, State
@@ -30,7 +31,7 @@ def receive(state: State, flow: Flow, now: Now, *, share: float = 1.0) -> tuple[
             part = floor(part, relax=now.relax, scale=world.scale, lattice=share if (1 / share).is_integer() else 0.0)
     good, spoiled = part, flow.spoiled
     if now.noise.supply_yield is not None:
-        good = _rounded(part * now.noise.supply_yield, now.noise.yield_uniform, now)
+        good = _share(part * now.noise.supply_yield, now.noise.yield_uniform, now)
         spoiled = spoiled + (part - good)
     units = state.network.delivered(good)
     rest = state.due - part if share < 1 else now.on_edges
@@ -88,7 +89,7 @@ def serve(state: State, flow: Flow, now: Now) -> tuple[State, Flow]:
         state = take(state, sales, now)._replace(backorder=unmet)
     else:
         new = torch.minimum(unmet, demand)
-        lost = new - _rounded(wait * new, noise.wait_uniform, now)
+        lost = new - _share(wait * new, noise.wait_uniform, now)
         state = take(state, sales, now)._replace(backorder=unmet - lost)
         flow = flow._replace(lost_sales=_more(flow.lost_sales, lost, now))
     if world.return_rate is not None:
@@ -136,6 +137,11 @@ def take(state: State, units: Tensor, now: Now) -> State:
 def _more(so_far: Tensor, units: Tensor, now: Now) -> Tensor:
     """The sum; what is still the zero that the period began with costs nothing."""
     return units if so_far is now.nothing or so_far is now.on_edges else so_far + units
+
+
+def _share(share: Tensor, uniform: Tensor | None, now: Now) -> Tensor:
+    """A share, in whole units where units are whole."""
+    return whole_units(share, 0.5 if uniform is None else uniform, relax=now.relax) if now.world.whole else share
 
 
 def _rounded(share: Tensor, uniform: Tensor | None, now: Now) -> Tensor:

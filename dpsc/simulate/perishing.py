@@ -22,7 +22,7 @@ def oldest_first(ages: Tensor, units: Tensor) -> Tensor:
     Returns: `(A, ..., S, N)` units that add up to `units`.
     Gradient: exact, with the sub-gradient at the kinks.
     """
-    running = torch.minimum(ages.cumsum(0), units)
+    running = torch.cat([torch.minimum(ages[:-1].cumsum(0), units), units[None]])  # the last age gives the rest, whatever rounding says
     return running.diff(dim=0, prepend=torch.zeros_like(running[:1]))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dpsc.relax import Kernel, water_fill
 from dpsc.relax.operations import Soft
+from dpsc.simulate.indivisible import whole_units
 from dpsc.simulate.layout import constant, gather, scatter
 from dpsc.simulate.network import Network
 from dpsc.types import Relaxation
@@ -85,26 +86,7 @@ class ByPriority:
         """See the module."""
         flat = tuple(min(k, len(self.priority) - 1) for row in edges for k in row)  # who is missing wants nothing, whatever its priority
         priority = gather(self.priority, flat).reshape(len(edges), -1)
-        return water_fill(stock.clamp_min(0), wanted.clamp_min(0), priority, relax=relax, scale=self.scale)
-
-
-@dataclass(frozen=True, eq=False)
-class _Whole(Soft):
-    """Whole units of what the scarcest component allows; the soft value is the same without rounding."""
-
-    name: ClassVar[str] = "whole units of an assembly"
-
-    def hard(self, x: Tensor) -> Tensor:
-        """floor(x)."""
-        return torch.floor(x)
-
-    def soft(self, kernel: Kernel, x: Tensor) -> Tensor:
-        """x."""
-        return x.clone()
-
-    def slopes(self, kernel: Kernel, x: Tensor) -> tuple[Tensor]:
-        """1."""
-        return (torch.ones_like(x),)
+        return water_fill(stock, wanted.clamp_min(0), priority, relax=relax, scale=self.scale)
 
 
 def ship(stock: Tensor, wanted: Tensor, *, network: Network, ration: Ration, relax: Relaxation, whole: bool) -> tuple[Tensor, Tensor]:
@@ -133,7 +115,7 @@ def ship(stock: Tensor, wanted: Tensor, *, network: Network, ration: Ration, rel
         return (x if units is None else x * units).unflatten(-1, shape)
 
     asked = table(padded)
-    held = gather(stock, network.sources)
+    held = gather(stock, network.sources).clamp_min(0)  # a smoothed program may be short of nothing
     given = ration(held, asked, edges=network.customers, relax=relax, whole=whole).flatten(-2)
     if units is not None:
         given = given / units
@@ -147,6 +129,6 @@ def ship(stock: Tensor, wanted: Tensor, *, network: Network, ration: Ration, rel
         drawn = given.unflatten(-1, shape).sum(-1)
     else:
         if whole:
-            shipped = relax.read(_Whole(), shipped)
+            shipped = whole_units(shipped, 0.0, relax=relax)
         drawn = table(torch.cat([shipped, torch.zeros_like(shipped[..., :1])], -1) if padded is not wanted else shipped).sum(-1)
     return shipped, scatter(torch.minimum(drawn, held), network.sources, network.points)  # shares may add up to a rounding error more than there is

@@ -185,7 +185,8 @@ class World:
         minimum_order: `(E,)` units >= 0: orders below half of it are dropped, others raised to it. None: no minimum.
         capacity: `(E,)` units > 0: most that an edge takes in a period. None: no limit.
         ration: who gets what of a short stock: `proportional`, `ByPriority(priority)`, or your own.
-        shelf_life: `(N,)` whole periods >= 1 in which a unit can be used after its receipt, inf for ever; needs the event `expire`. None: nothing perishes.
+        shelf_life: `(N,)` whole periods >= 1, inf for ever: a unit is thrown away by that many `expire` after its receipt, which the events must contain; where
+            `expire` is the last event, these are the periods in which it can be used. None: nothing perishes.
         issue: which units leave first: `oldest_first` (FIFO) or `newest_first` (LIFO).
         return_rate: `(N,)` share of the sales that comes back, in [0, 1]. None: no returns.
         return_lag: `(N,)` whole periods >= 1; the longest one where `Noise.return_lag` draws them.
