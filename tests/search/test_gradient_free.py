@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,10 +219,9 @@ def test_what_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("cma", "optuna"):
         monkeypatch.setitem(sys.modules, package, None)
-    yield
 
 
 @pytest.mark.parametrize("method", [CMA(), TPE()], ids=["cma", "optuna"])

@@ -145,10 +145,10 @@ class Evaluator:
         try:
             with torch.no_grad():
                 found = self._objective(block.reshape(len(block), *self.shape))
-            if found.shape != (len(block),) and found.shape != (len(block), *self.shape[:1]):
-                raise ShapeError(
-                    f"the objective must return (C,) = ({len(block)},) values, or (C, N) of items, for points {(len(block), *self.shape)}, got {tuple(found.shape)}"
-                )
+            count = len(block)
+            if found.shape not in ((count,), (count, *self.shape[:1])):
+                asked = f"the objective must return (C,) = ({count},) values, or (C, N) of items, for points {(count, *self.shape)}"
+                raise ShapeError(f"{asked}, got {tuple(found.shape)}")
         except Exception as error:
             self.error = error  # the objective's fault, not the method's
             raise
