@@ -29,7 +29,9 @@ class TPE:
         except ImportError as error:
             raise missing("optuna", error) from error
         lower, upper = evaluate.box("TPE")
-        box = {f"x{i}": optuna.distributions.FloatDistribution(low, high) for i, (low, high) in enumerate(zip(lower.tolist(), upper.tolist(), strict=True))}
+        box: dict[str, optuna.distributions.BaseDistribution] = {
+            f"x{i}": optuna.distributions.FloatDistribution(low, high) for i, (low, high) in enumerate(zip(lower.tolist(), upper.tolist(), strict=True))
+        }
         loud = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
