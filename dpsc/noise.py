@@ -21,8 +21,8 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 _BLOCK = 16384  # addresses
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Philox 4x32-10: four int64 tensors holding 32-bit words -> four of the same shape."""
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int | Tensor, int | Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Philox 4x32-10: four int64 tensors of one shape holding 32-bit words -> four of the same shape; the key in numbers or in tensors."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
