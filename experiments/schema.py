@@ -40,6 +40,7 @@ class Run:
     progress: bool = MISSING
     folder: str | None = None
     data: Data = field(default_factory=Data)
+    table: dict[str, Any] = field(default_factory=dict)
     expected: list[Any] = field(default_factory=list)
     flow: dict[str, Any] = field(default_factory=dict)
 

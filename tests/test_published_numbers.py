@@ -153,6 +153,7 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
     },
     "assemble_to_order": {"continuous_pct": (">=", 99.7, 0), "integer_pct": (">=", 99.5, 0)},
     "serial_hdpo": {**{f"gap_pct_p{p}": ("<=", 0.05, 0) for p in (4, 9, 19, 39)}, "cost_example_6_1": ("<=", 47.74, 0)},
+    "firms_from_table": {"balance_error": ("<=", 1e-12, 0), "sector_total_error": ("<=", 1e-12, 0), "rank_correlation": (">=", 0.8, 0)},
     "belgium_2020": {"rmse_blind": ("<=", 0.0306, 0)},
     "firms_golden": {
         name: ("<=", value, 0)

@@ -99,6 +99,8 @@ def cascades(sectors: Mapping[str, Mapping[str, Band]], *, x: Sequence[date] | V
         axes.set_ylim(low - margin, high + margin)
         if number % columns:
             axes.tick_params(labelleft=False)
+        if number + columns >= len(sectors):  # nothing stands below it
+            axes.tick_params(labelbottom=True)
         if dated:
             _quarters(axes)
         elif number + columns >= len(sectors):

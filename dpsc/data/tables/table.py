@@ -165,7 +165,7 @@ def checked_table(
     gap = Z.sum(1) + f.sum(1) - x
     imbalance = float((gap.abs() / x).max())
     if imbalance > ROUNDING and balance == "refuse":
-        worst = (gap.abs() / x).argsort(descending=True)[:3].tolist()
+        worst = [i for i in (gap.abs() / x).argsort(descending=True)[:3].tolist() if gap[i].abs() > ROUNDING * x[i]]
         raise DataError(
             f"{source} must balance, sales + final demand = output in every row; got "
             + _listed([f"{names[i]}: {Z[i].sum() + f[i].sum():.6g} sold, {x[i]:.6g} produced" for i in worst])

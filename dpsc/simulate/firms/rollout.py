@@ -104,7 +104,7 @@ def rollout(
         raise ShapeError(f"batches must be 1 or one number B, got {sorted(set(batches))}")
     sharpness = _sharpness(relax)
     tracked = network.coefficient.requires_grad
-    if rules.plain and wide["transport"] is None and sharpness is not None and not tracked:
+    if rules.plain and network.own_stocks and wide["transport"] is None and sharpness is not None and not tracked:
         return _whole(network, parameters, wide["productivity"], wide["final_demand"], state, rules, relax, steps, batch, sharpness, memory, kernels)
     return _stepwise(network, parameters, wide, state, rules, relax, steps, batch, memory)
 

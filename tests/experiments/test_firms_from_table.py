@@ -1,0 +1,66 @@
+"""A user's own table through the command that the documentation names, and what a user is told when it is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.experiments.conftest import Go
+
+OWN = """,Farms,Mills,Households,output
+Farms,10,60,30,100
+Mills,20,10,170,200
+"""
+
+
+def write(folder: Path, text: str = OWN) -> Path:
+    path = folder / "own.csv"
+    path.write_text(text)
+    return path
+
+
+def test_the_literal_command(go: Go, tmp_path: Path) -> None:
+    said = go("experiment=firms_from_table", f"table.path={write(tmp_path)}", "flow.scenarios=8", "flow.horizon=20", "folder=out", "progress=false")
+    assert said.code == 0, said.err
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["sectors"], metrics["firms"]) == (2, 24)
+    assert metrics["sector_total_error"] < 1e-12
+    assert 0 < metrics["lost_output_pct"] < 100
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Firms from the table own.csv" in page
+    assert (tmp_path / "out" / "tables" / "ranking.csv").read_text().startswith("firm,")
+
+
+def test_a_public_table_and_a_shock_to_one_sector(go: Go, tmp_path: Path) -> None:
+    pytest.importorskip("pymrio")
+    said = go(
+        *("experiment=firms_from_table", "table.format=test", "flow.split.firms=1", "flow.shock.sectors=[reg1-food]", "flow.shock.hit=1"),
+        *("flow.scenarios=4", "flow.horizon=12", "flow.removals=6", "folder=out", "progress=false"),
+    )
+    assert said.code == 0, said.err
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["firms"] == 48
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "told"),
+    [
+        (
+            OWN.replace("200", "210"),
+            [],
+            "own.csv must balance, sales + final demand = output in every row; got Mills: 200 sold, 210 produced (1 of 2 rows differ)",
+        ),
+        (OWN.replace("Mills,20", "Milks,20"), [], "'Milks' (did you mean Mills?)"),
+        (OWN, ["table.balence=output"], "did you mean table.balance?"),
+        (OWN, ["flow.shock.sectors=[Farm]"], "sector must be one of Farms, Mills; got 'Farm' (did you mean Farms?)"),
+        (OWN, ["flow.shock.smallest=2"], "0 <= smallest <= largest <= 1"),
+        (OWN, ["flow.importance.important=0.5"], "0 <= important <= critical, got 0.5 and 0.03"),
+        (OWN, ["table.format=excel"], "table.format must be one of belgium, csv"),
+    ],
+)
+def test_what_is_wrong_is_told(go: Go, tmp_path: Path, text: str, overrides: list[str], told: str) -> None:
+    said = go("experiment=firms_from_table", f"table.path={write(tmp_path, text)}", *overrides, "folder=out", "progress=false")
+    assert said.code == 2
+    assert told in said.err
+    assert "Traceback" not in said.err
