@@ -74,6 +74,8 @@ CASES = [
     Case("echelon base stock", lambda: policies.EchelonBaseStock(LEVEL, TREE, weight=SCALE / 3, scale=SCALE), alone=False),
     Case("echelon base stock, proportional", lambda: policies.EchelonBaseStock(LEVEL, TREE, ration=proportional, scale=SCALE), alone=False),
     Case("neural levels", lambda: neural(), alone=False),
+    Case("echelon base stock, relative", lambda: policies.EchelonBaseStock(units(3, 2.5, 3.3, 6), TREE, weight=units(1, 2, 1, 1), relative=True), alone=False),
+    Case("neural levels, relative", lambda: neural(relative=True), alone=False),
     Case("a layer every period", lambda: policies.LayerPolicy(Rationing(4), SharedCapacity()), alone=False),
 ]
 
@@ -84,10 +86,19 @@ def kick_start(trigger: str) -> Policy:
     )
 
 
-def neural() -> Policy:
+def neural(relative: bool = False) -> Policy:
     features = torch.linspace(-1, 1, 8, dtype=torch.float64).reshape(4, 2)
     made = policies.NeuralLevels(
-        LEVEL, TREE, slots=2, scale=SCALE, features=features, look_back=2, hidden=5, weight=SCALE / 3, generator=torch.Generator().manual_seed(0)
+        LEVEL / SCALE if relative else LEVEL,
+        TREE,
+        slots=2,
+        scale=torch.ones_like(SCALE) if relative else SCALE,
+        features=features,
+        look_back=2,
+        hidden=5,
+        weight=torch.ones_like(SCALE) / 3 if relative else SCALE / 3,
+        relative=relative,
+        generator=torch.Generator().manual_seed(0),
     )
     with torch.no_grad():  # the last layers start at zero
         made.leaf.weight.copy_(torch.linspace(-1, 1, 5))
@@ -104,12 +115,14 @@ def world(*batch: int, seed: int = 0) -> tuple[Stock, Context]:
 
     observed = torch.stack([draw(2.0) for _ in range(6)])
     idle = (torch.rand(*batch, 4, generator=generator, dtype=torch.float64) < 0.5).double()
-    return Stock(draw(2.0), (draw(1.0) * idle, draw(1.0) * idle)), Context(3, observed)
+    return Stock(draw(2.0), (draw(1.0) * idle, draw(1.0) * idle)), Context(3, observed, observed.mean(0)[..., None])
 
 
 def select(state: Stock, context: Context, pick: Callable[[Tensor], Tensor]) -> tuple[Stock, Context]:
     assert context.observed is not None
-    return Stock(pick(state.on_hand), tuple(pick(due) for due in state.pipeline)), context._replace(observed=torch.stack([pick(x) for x in context.observed]))
+    assert context.features is not None
+    known = context._replace(observed=torch.stack([pick(x) for x in context.observed]), features=pick(context.features[..., 0])[..., None])
+    return Stock(pick(state.on_hand), tuple(pick(due) for due in state.pipeline)), known
 
 
 @pytest.fixture(params=CASES, ids=[c.name for c in CASES])
@@ -320,6 +333,8 @@ def test_errors_name_what_was_expected() -> None:
         downstream(torch.tensor([1, 0]))
     with pytest.raises(InputError, match="level must have one entry for each of the 2 points"):
         policies.EchelonBaseStock(units(1, 2, 3), torch.tensor([1, -1]))
+    with pytest.raises(InputError, match=r"a relative policy needs context.features of shape .* with N = 4, got None"):
+        neural(relative=True)(world(1)[0], Context(), relax=THROUGH)
     with pytest.raises(InputError, match="at least slots = 2 pipeline slots, got 1"):
         neural()(at([1, 1, 1, 1], [0, 0, 0, 0]), Context(), relax=THROUGH)
     with pytest.raises(SolveError, match=r"must have a decision in every row, got status 2 in row \(0,\) of period 5"):

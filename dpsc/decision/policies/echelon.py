@@ -11,8 +11,10 @@ from torch import Tensor
 from dpsc.decision.policies.quantity import Quantity, items
 from dpsc.decision.rationing import Ration, balanced
 from dpsc.errors import InputError
-from dpsc.relax import Exact, floor, positive_part
+from dpsc.relax import Exact, floor, positive_part, round
 from dpsc.types import Context, Policy, Relaxation, StockState
+
+TINY = 1e-9  # units: a forecast of zero must not divide
 
 
 def downstream(supplier: Tensor) -> Tensor:
@@ -69,6 +71,17 @@ def allocated(want: Tensor, on_hand: Tensor, supplier: Tensor, weight: Tensor, *
     return given
 
 
+def forecast(context: Context, like: Tensor) -> Tensor:
+    """`(..., S, N)` demand a period that the context expects of every point and all below it: `context.features[..., 0]`.
+
+    Raises: InputError where the context has none, or of another shape.
+    """
+    if context.features is None or context.features.shape[-2] != like.shape[-1]:
+        got = None if context.features is None else tuple(context.features.shape)
+        raise InputError(f"a relative policy needs context.features of shape (..., S, N, F) with N = {like.shape[-1]}, got {got}")
+    return context.features[..., 0]
+
+
 class EchelonBaseStock(Policy):
     """Every point orders up to a level of its echelon; suppliers ration what they have.
 
@@ -81,6 +94,7 @@ class EchelonBaseStock(Policy):
         ration: `balanced` (a quadratic program), `proportional`, `by_priority`, or a function like them.
         scale: of levels and weights, see `Quantity`.
         whole: whether orders are whole units (given whole stocks).
+        relative: whether levels and weights are multiples of a forecast, `context.features[..., 0]`, instead of units; the scale is then 1.
     Source: Clark & Scarf (1960) for lines; Federgruen & Zipkin (1984) for one warehouse and many stores.
     """
 
@@ -88,7 +102,15 @@ class EchelonBaseStock(Policy):
     below: Tensor
 
     def __init__(
-        self, level: Tensor, supplier: Tensor, *, weight: Tensor | None = None, ration: Ration = balanced, scale: Tensor | float = 1.0, whole: bool = True
+        self,
+        level: Tensor,
+        supplier: Tensor,
+        *,
+        weight: Tensor | None = None,
+        ration: Ration = balanced,
+        scale: Tensor | float = 1.0,
+        whole: bool = True,
+        relative: bool = False,
     ) -> None:
         super().__init__()
         below = downstream(supplier)
@@ -96,14 +118,20 @@ class EchelonBaseStock(Policy):
             raise InputError(f"level must have one entry for each of the {len(supplier)} points of the tree, got shape {tuple(level.shape)}")
         self.register_buffer("supplier", supplier.clone())
         self.register_buffer("below", below)
-        self.level = Quantity("level", level, scale, whole=whole)
+        scale = 1.0 if relative else scale
+        self.level = Quantity("level", level, scale, whole=whole and not relative)
         self.weight = None if weight is None else Quantity("weight", weight, scale, whole=False)
-        self.ration, self.whole = ration, whole
+        self.ration, self.whole, self.relative = ration, whole, relative
 
     def forward(self, state: StockState, context: Context, *, relax: Relaxation) -> Tensor:
         """See the class."""
         level = self.level(relax=relax)
         items("level", level, state)
-        want = positive_part(level - echelon_position(state, self.below), relax=Exact())
         weight = self.level.scale if self.weight is None else self.weight(relax=relax)
+        if self.relative:
+            expected = forecast(context, state.on_hand)
+            level, weight = level * expected, weight * expected + TINY
+            if self.whole:
+                level = round(level, relax=relax)
+        want = positive_part(level - echelon_position(state, self.below), relax=Exact())
         return allocated(want, state.on_hand, self.supplier, weight, ration=self.ration, relax=relax, whole=self.whole)

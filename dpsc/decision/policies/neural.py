@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsc import checks
-from dpsc.decision.policies.echelon import allocated, downstream, echelon_position
+from dpsc.decision.policies.echelon import TINY, allocated, downstream, echelon_position, forecast
 from dpsc.decision.policies.quantity import Quantity, items
 from dpsc.decision.rationing import Ration, balanced
 from dpsc.errors import InputError, ShapeError
@@ -37,7 +37,8 @@ class NeuralLevels(Policy):
         weight: `(N,)` weights of the ration to begin with, > 0, trained; the scale, untrained, where None.
         ration: see `EchelonBaseStock`.
         whole: whether orders are whole units (given whole stocks).
-        generator: of the first weights; the default one where None.
+        relative: whether levels, weights and scale are multiples of a forecast, `context.features[..., 0]`, instead of units; give scale ones.
+        generator: of the first weights; zeros, a policy that has yet to be loaded, where None.
     Gradient: exact but for the rounding, which `relax` reads.
     Raises: ShapeError, InputError.
     Source: Zaheer et al. (2017), Deep Sets, arXiv:1703.06114; symmetry-aware policies as in Alvo et al. (2023), arXiv:2306.11246.
@@ -61,6 +62,7 @@ class NeuralLevels(Policy):
         weight: Tensor | None = None,
         ration: Ration = balanced,
         whole: bool = True,
+        relative: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -80,7 +82,7 @@ class NeuralLevels(Policy):
         self.register_buffer("features", (level.new_zeros(points, 0) if features is None else features)[self.leaves])
         self.level = Quantity("level", level, scale, whole=False)
         self.weight = None if weight is None else Quantity("weight", weight, scale, whole=False)
-        self.ration, self.whole = ration, whole
+        self.ration, self.whole, self.relative = ration, whole, relative
         own = 1 + self.slots + self.look_back
         self.encode = _linear(own + self.features.shape[-1], hidden, level, generator)
         self.gather = _linear(hidden + len(self.hubs) * (1 + self.slots), hidden, level, generator)
@@ -90,18 +92,22 @@ class NeuralLevels(Policy):
     def forward(self, state: StockState, context: Context, *, relax: Relaxation) -> Tensor:
         """See the class."""
         level, scale = self.level(relax=relax), self.scale
+        weight = scale if self.weight is None else self.weight(relax=relax)
         items("level", level, state)
         if len(state.pipeline) < self.slots:
             raise InputError(f"the state must hold at least slots = {self.slots} pipeline slots, got {len(state.pipeline)}")
+        if self.relative:
+            expected = forecast(context, state.on_hand) + TINY
+            level, scale, weight = level * expected, scale * expected, weight * expected
         seen: Sequence[Tensor] = [state.on_hand, *state.pipeline[: self.slots]]
-        local = torch.stack(list(seen), -1) / scale[:, None]  # (..., S, N, 1 + L)
+        local = torch.stack(list(seen), -1) / scale[..., None]  # (..., S, N, 1 + L)
         leaf, rest = local[..., self.leaves, :], local[..., self.hubs, :].flatten(-2)
         if self.look_back:
             if context.observed is None or len(context.observed) < self.look_back:
                 raise InputError(
                     f"the context must hold look_back = {self.look_back} observed periods, got {0 if context.observed is None else len(context.observed)}"
                 )
-            recent = context.observed[-self.look_back :][..., self.leaves].movedim(0, -1) / scale[self.leaves, None]
+            recent = context.observed[-self.look_back :][..., self.leaves].movedim(0, -1) / scale[..., self.leaves, None]
             leaf = torch.cat([leaf, recent], -1)
         own = leaf.shape[-1]
         fixed = nn.functional.linear(self.features, self.encode.weight[:, own:], self.encode.bias)
@@ -116,7 +122,6 @@ class NeuralLevels(Policy):
         if self.whole:
             target = round(target, relax=relax, scale=scale)
         want = positive_part(target - echelon_position(state, self.below), relax=Exact())
-        weight = scale if self.weight is None else self.weight(relax=relax)
         return allocated(want, state.on_hand, self.supplier, weight, ration=self.ration, relax=relax, whole=self.whole)
 
 
