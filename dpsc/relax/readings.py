@@ -88,7 +88,7 @@ def _differentiated(operation: Operation, kernel: Kernel, value: Callable[..., T
         return value(*inputs)
     soft = getattr(operation, "through", operation.soft)(kernel, *inputs)
     with torch.no_grad():
-        hard = operation.hard(*inputs)
+        hard = operation.hard(*inputs).detach()  # without a tangent in forward mode, too
     return hard - (soft.detach() - soft)  # the bracket is +0, and x - 0 is x to the bit
 
 

@@ -78,7 +78,7 @@ class Priority:
         ranks = _table(rank, place, network.firms, width)
         asked = torch.cat([asked, final_demand.expand_as(output)[..., None]], -1)
         ranks = torch.cat([ranks, last[..., None]], -1)
-        given = water_fill(output, asked, ranks, relax=relax, scale=self.scale)
+        given = water_fill(output.clamp_min(0), asked, ranks, relax=relax, scale=self.scale)
         flat = given[..., :width].movedim(1, 2).reshape(network.firms * width, -1)
         return Rationed(flat[place], given[..., width])
 

@@ -44,9 +44,8 @@ class Smallest(Soft):
     def through(self, kernel: Kernel, own: Tensor, stock: Tensor) -> Tensor:
         """What straight-through differentiates: the mean with weights ~ exp(-beta log(v / min v)), held constant, so that they always add up to one."""
         beta, low = 1 / self._temperature(kernel), self._low(own, stock)
-        with torch.no_grad():
-            tiny = torch.finfo(low.dtype).tiny
-            weights = [(low.clamp_min(tiny) / own.clamp_min(tiny)) ** beta, (low.clamp_min(tiny)[self._owner] / stock.clamp_min(tiny)) ** beta]
+        tiny, a, b = torch.finfo(low.dtype).tiny, own.detach(), stock.detach()  # detached from forward mode as well
+        weights = [(low.clamp_min(tiny) / a.clamp_min(tiny)) ** beta, (low.clamp_min(tiny)[self._owner] / b.clamp_min(tiny)) ** beta]
         return self._weighted(low, own, stock, *weights)
 
     @property
@@ -61,7 +60,7 @@ class Smallest(Soft):
     def _low(self, own: Tensor, stock: Tensor) -> Tensor:
         assert self.network is not None
         with torch.no_grad():
-            return torch.minimum(own.amin(0), self.network.lowest(stock.detach()))
+            return torch.minimum(own.detach().amin(0), self.network.lowest(stock.detach()))
 
     def _weighted(self, low: Tensor, own: Tensor, stock: Tensor, of_own: Tensor, of_stock: Tensor) -> Tensor:
         """`low`, with the gradient of the weighted mean."""
