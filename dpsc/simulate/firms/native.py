@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("firms.cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("firms.cpp", "ario.cpp"))
 FLAGS = ("-O3", "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-pthread")
 SECONDS = 300
 
@@ -38,7 +38,7 @@ def library() -> tuple[ctypes.CDLL | None, str]:
         return _load(compiler), ""
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None)
-        return None, f"{compiler} could not build {SOURCE.name}: {(said or str(error)).strip()[:500]}"
+        return None, f"{compiler} could not build the kernels: {(said or str(error)).strip()[:500]}"
 
 
 def available() -> bool:
@@ -48,7 +48,7 @@ def available() -> bool:
 
 def _load(compiler: str) -> ctypes.CDLL:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    source = SOURCE.read_bytes()
+    source = b"\0".join(path.read_bytes() for path in SOURCES)
     name = hashlib.sha256(b"\0".join([source, version.encode(), " ".join(FLAGS).encode(), _processor().encode()])).hexdigest()[:24]
     for folder in _folders():
         place = folder / f"firms-{name}.so"
@@ -82,7 +82,7 @@ def _build(compiler: str, place: Path) -> None:
         made = Path(folder) / place.name
         error: subprocess.CalledProcessError | None = None
         for tuned in (["-march=native"], []):  # some compilers do not know the machine they run on
-            done = subprocess.run([compiler, *FLAGS, *tuned, str(SOURCE), "-o", str(made)], capture_output=True, text=True, check=False, timeout=SECONDS)
+            done = subprocess.run([compiler, *FLAGS, *tuned, *map(str, SOURCES), "-o", str(made)], capture_output=True, text=True, check=False, timeout=SECONDS)
             if not done.returncode:
                 os.replace(made, place)
                 return

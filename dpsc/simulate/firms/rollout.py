@@ -64,8 +64,9 @@ def rollout(
 ) -> Run:
     """Run the network through a shock; one `step` after the other, see there.
 
-    With the paper's parts (`Rules.plain`), no shock on edges and an exact or straight-through reading, the whole run is one operation with a backward pass
-    of its own; otherwise autograd follows every step, in checkpointed segments where the memory asks for it. The numbers are the same.
+    With the paper's parts (`Rules.plain`), a stock for every edge, no shock on edges and an exact or straight-through reading, the whole run is one
+    operation with a backward pass of its own; otherwise autograd follows every step, in checkpointed segments where the memory asks for it. The
+    numbers are the same.
 
     Args:
         network: who supplies whom.
