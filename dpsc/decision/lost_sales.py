@@ -43,6 +43,8 @@ class CorrectedCappedOrder(nn.Module):
     Shapes: `(..., L)`, `(...)` -> `(...)` units.
     """
 
+    level: Tensor
+    cap: Tensor
     mean: Tensor
     spread: Tensor
 

@@ -1,7 +1,7 @@
 """Published problems as data: parameters, what is known about them, and the source. Optima live here and nowhere else."""
 
 from dpsc import checks
-from dpsc.instances import assembly, average_cost, layers, lost_sales, notebook, orders, replenishment, serial
+from dpsc.instances import assembly, average_cost, layers, lost_sales, notebook, orders, replenishment, serial, textbook
 from dpsc.types import Instance
 
 ALL = {
@@ -15,6 +15,7 @@ ALL = {
         *lost_sales.ALL,
         *serial.ALL,
         *assembly.ALL,
+        *textbook.ALL,
         replenishment.EXTENDED_RSQ,
     )
 }

@@ -26,6 +26,6 @@ FIXED_COSTS = tuple(
         parameters={"mean_demand": float(mean), "holding_cost": 1.0, "stockout_cost": 9.0, "order_cost": 64.0},
         known={"reorder_point": s, "order_up_to_level": up_to, "cost": cost},
     )
-    for mean, s, up_to, cost in ((10, 6, 40, 35.0216), (15, 10, 49, 42.6978), (20, 14, 62, 49.1730), (25, 19, 56, 54.2622))
+    for mean, s, up_to, cost in ((10, 6, 40, 35.0216), (15, 10, 49, 42.6978), (20, 14, 62, 49.1730), (25, 19, 56, 54.2622), (50, 42, 108, 70.9752))
 )
 ALL = (*MINIMUM_ORDERS, BATCHES, *FIXED_COSTS)

@@ -95,8 +95,8 @@ class LostSales:
         # The state after a leftover of y: (y + x_1, x_2, ..., z), or (y + z) with a lead time of one. Its place is y columns after that of y = 0.
         arriving = order if self.lead_time == 1 else whole[:, 1]
         later = torch.zeros_like(order)
-        for place in range(2, self.lead_time):
-            later = (later * shape[-1]) + whole[:, place]
+        for slot in range(2, self.lead_time):
+            later = (later * shape[-1]) + whole[:, slot]
         first = arriving * columns + (0 if self.lead_time == 1 else later * shape[-1] + order)
         leftover = self._leftover(shape[0])
         at, reached, blocks = torch.zeros(1, dtype=torch.long), torch.zeros(len(states), dtype=torch.bool), []

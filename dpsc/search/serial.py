@@ -31,32 +31,40 @@ def serial_cost(
     deviation: float,
     clipped: bool,
     holding_cost: Sequence[float],
-    lead_time: Sequence[int],
+    lead_time: Sequence[float],
     stockout_cost: float,
     order_first: bool,
     charge_pipeline: bool = False,
     levels: Sequence[float] | None = None,
     step: float = 0.01,
+    law: str = "normal",
+    tail: float = 0.0,
 ) -> SerialCost:
-    """Exact average cost of a serial system under normal demand.
+    """Exact average cost of a serial system under normal or Poisson demand.
 
     Args:
         mean_demand: a period, units.
-        deviation: standard deviation, units.
+        deviation: standard deviation, units; that of Poisson demand is the root of its mean, whatever is given.
         clipped: whether negative demand becomes 0.
         holding_cost: h_1 > h_2 > ... > 0, money a unit on hand at the end of a period.
-        lead_time: L_i >= 1 periods.
+        lead_time: L_i > 0 periods; whole ones where demand is clipped. Under continuous review, a fraction covers the demand of that time.
         stockout_cost: p > 0, money a unit backordered at stage 1.
         order_first: the order of a period: receive, order, demand (stage 1 covers L_1 + 1 demands) or receive, demand, order (L_1).
         charge_pipeline: whether units on their way from stage i + 1 to i cost h_{i+1}.
         levels: echelon base-stock levels to price; the best ones where None.
-        step: of the grid, units; the error falls with its square.
+        step: of the grid, units; the error falls with its square. Poisson demand has a step of 1.
+        law: "normal" or "poisson", of demand.
+        tail: of Poisson demand over a lead time, the probability that is counted at its quantile instead of beyond; 0 is exact, more is a convention.
     Returns: cost and levels (on the grid).
     Raises: InputError.
     """
-    from scipy import signal, stats
+    from scipy import signal
 
-    h, lead = [float(x) for x in holding_cost], [checks.at_least("lead_time", int(x), 1) for x in lead_time]
+    checks.one_of("law", law, ("normal", "poisson"))
+    h, lead = (
+        [float(x) for x in holding_cost],
+        [float(checks.at_least("lead_time", int(x), 1) if clipped else checks.positive("lead_time", x)) for x in lead_time],
+    )
     stages = len(h)
     if len(lead) != stages or not stages or (levels is not None and len(levels) != stages):
         raise InputError(f"holding_cost, lead_time and levels must have one entry a stage, got {stages}, {len(lead)} and {len(levels or h)}")
@@ -64,12 +72,12 @@ def serial_cost(
         raise InputError(f"holding_cost must fall from stage to stage and stay > 0, got {h}")
     for name, value in (("deviation", deviation), ("stockout_cost", stockout_cost), ("step", step), ("mean_demand", mean_demand)):
         checks.positive(name, value)
-    first = 0 if clipped else int(numpy.floor((mean_demand - 8 * deviation) / step))
-    last = int(numpy.ceil((mean_demand + 8 * deviation) / step))
-    edges = (numpy.arange(first, last) + 0.5) * step
-    one = numpy.diff(numpy.concatenate([[0.0], stats.norm(mean_demand, deviation).cdf(edges), [1.0]]))
-    mean = float(one @ (step * numpy.arange(first, last + 1)))
+    if law == "poisson":
+        step, deviation = 1.0, mean_demand**0.5
     covered = [lead[0] + int(order_first), *lead[1:]]
+    laws = [_covered(mean_demand, deviation, clipped, periods, step, law, tail) for periods in covered]
+    start, one = _covered(mean_demand, deviation, clipped, 1.0, step, law)
+    mean = float(one @ (step * numpy.arange(start, start + len(one))))
 
     reach = int(numpy.ceil((mean_demand * sum(covered) + 10 * deviation * sum(covered) ** 0.5 + 10) / step))
     grid = step * numpy.arange(-reach, reach + 1)
@@ -77,19 +85,15 @@ def serial_cost(
     found: list[float] = []
     total = 0.0
     for stage in range(stages):
-        law = one
-        for _ in range(covered[stage] - 1):
-            law = numpy.maximum(signal.fftconvolve(law, one), 0.0)
-        law = law / law.sum()
-        low = first * covered[stage]  # the covered demand is (low, low + 1, ...) steps
-        high = low + len(law) - 1
+        low, weight = laws[stage]  # the covered demand is (low, low + 1, ...) steps
+        high = low + len(weight) - 1
         each = (h[stage] - (h[stage + 1] if stage + 1 < stages else 0.0)) * grid + passed_on
         # The grid minus the demand leaves the grid: go on with the slopes of its ends.
         before, behind = max(high, 0), max(-low, 0)
         wide = numpy.concatenate(
             [each[0] + (each[1] - each[0]) * numpy.arange(-before, 0), each, each[-1] + (each[-1] - each[-2]) * numpy.arange(1, behind + 1)]
         )
-        expected = signal.fftconvolve(wide, law, mode="valid")[before - high :][: len(grid)]
+        expected = signal.fftconvolve(wide, weight, mode="valid")[before - high :][: len(grid)]
         at = int(expected.argmin()) if levels is None else int(numpy.abs(grid - levels[stage]).argmin())
         found.append(float(grid[at]))
         total = float(expected[at])
@@ -100,3 +104,22 @@ def serial_cost(
     if not charge_pipeline:
         total -= sum(h[i + 1] * mean * lead[i] for i in range(stages - 1))
     return SerialCost(total, tuple(found))
+
+
+def _covered(mean: float, deviation: float, clipped: bool, periods: float, step: float, law: str, tail: float = 0.0) -> tuple[int, numpy.ndarray]:
+    """Demand of some periods on the grid: its first value, in steps, and the probabilities of it and those after it."""
+    from scipy import signal, stats
+
+    if law == "poisson":
+        last = int(stats.poisson(mean * periods).ppf(1 - (tail or 1e-13))) + (0 if tail else 1)
+        weight = stats.poisson(mean * periods).pmf(numpy.arange(last + 1))
+        weight[-1] += 1 - weight.sum()
+        return 0, weight
+    spread, centre = deviation * (1 if clipped else periods**0.5), mean * (1 if clipped else periods)
+    first, last = 0 if clipped else int(numpy.floor((centre - 8 * spread) / step)), int(numpy.ceil((centre + 8 * spread) / step))
+    edges = (numpy.arange(first, last) + 0.5) * step
+    one = numpy.diff(numpy.concatenate([[0.0], stats.norm(centre, spread).cdf(edges), [1.0]]))
+    weight = one
+    for _ in range(round(periods) - 1 if clipped else 0):
+        weight = numpy.maximum(signal.fftconvolve(weight, one), 0.0)
+    return first, weight / weight.sum()

@@ -37,11 +37,12 @@ def test_minimum_orders_and_batches(instance: Instance) -> None:
 
 @pytest.mark.parametrize("instance", FIXED_COSTS, ids=lambda i: i.name)
 def test_fixed_costs(instance: Instance) -> None:
-    found = solve(instance, 100, -100)
+    lowest = -max(100, int(3.2 * instance.parameters["mean_demand"]))
+    found = solve(instance, -lowest, lowest)
     assert abs(found.cost - instance.known["cost"]) < 1e-4
     s, level = instance.known["reorder_point"], instance.known["order_up_to_level"]
-    assert int(found.order[100 + s]) == level - s
-    assert int(found.order[100 + s + 1]) == 0
+    assert int(found.order[s - lowest]) == level - s
+    assert int(found.order[s - lowest + 1]) == 0
 
 
 @pytest.mark.parametrize(

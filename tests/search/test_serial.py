@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import scipy.stats
 
 from dpsc.errors import InputError
-from dpsc.instances import serial
+from dpsc.instances import serial, textbook
 from dpsc.search import serial_cost
 from dpsc.types import Instance
 
@@ -63,6 +64,39 @@ def test_against_a_simulation_of_the_definition(order_first: bool) -> None:
     assert abs(cost.mean() - exact) < 4 * cost.std() / 4000**0.5 + 1e-3
 
 
+@pytest.mark.parametrize("instance", textbook.SERIAL_POISSON, ids=lambda i: i.name)
+def test_poisson_demand(instance: Instance) -> None:
+    p = instance.parameters
+    holding = [sum(p["echelon_holding_cost"][i:]) for i in range(4)]
+    call = functools.partial(
+        serial_cost, mean_demand=16.0, deviation=4.0, clipped=False, holding_cost=holding, lead_time=p["lead_time"], stockout_cost=p["stockout_cost"],
+        order_first=False, charge_pipeline=True, law="poisson",
+    )  # fmt: skip
+    assert abs(call(**instance.known["convention"]).cost - instance.known["cost"]) < 6e-6
+    exact = call()
+    assert all(level == round(level) for level in exact.levels)
+    assert abs(call(levels=exact.levels).cost - exact.cost) < 1e-12
+    assert 0 < exact.cost / instance.known["cost"] - 1 < 6e-4
+
+
+def test_a_fraction_of_a_period_is_a_shorter_period() -> None:
+    half = serial_cost(
+        mean_demand=64.0,
+        deviation=8.0,
+        clipped=False,
+        holding_cost=[2.0, 1.0],
+        lead_time=[0.5, 0.5],
+        stockout_cost=9.0,
+        order_first=False,
+        charge_pipeline=True,
+    )
+    whole = serial_cost(
+        mean_demand=32.0, deviation=8.0 * 0.5**0.5, clipped=False, holding_cost=[2.0, 1.0], lead_time=[1, 1], stockout_cost=9.0, order_first=False,
+        charge_pipeline=True,
+    )  # fmt: skip
+    assert abs(half.cost - whole.cost) < 1e-9
+
+
 GOOD: dict[str, Any] = {
     "mean_demand": 5.0, "deviation": 1.0, "clipped": False, "holding_cost": [2.0, 1.0], "lead_time": [1, 2], "stockout_cost": 9.0, "order_first": True,
 }  # fmt: skip
@@ -73,7 +107,9 @@ GOOD: dict[str, Any] = {
     [
         ({"holding_cost": [1.0, 2.0]}, r"holding_cost must fall from stage to stage and stay > 0, got \[1.0, 2.0\]"),
         ({"lead_time": [1]}, r"must have one entry a stage, got 2, 1 and 2"),
-        ({"lead_time": [0, 1]}, r"lead_time must be an integer >= 1, got 0"),
+        ({"lead_time": [0, 1]}, r"lead_time must be a finite number > 0, got 0"),
+        ({"lead_time": [0, 1], "clipped": True}, r"lead_time must be an integer >= 1, got 0"),
+        ({"law": "gamma"}, r"law must be one of normal, poisson; got 'gamma'"),
         ({"levels": [1.0]}, r"must have one entry a stage, got 2, 2 and 1"),
         ({"stockout_cost": -1.0}, r"stockout_cost must be a finite number > 0, got -1.0"),
         ({"deviation": float("nan")}, r"deviation must be a finite number > 0, got nan"),
