@@ -19,10 +19,7 @@ from dpsc.instances import average_cost as average_cost_instances
 from dpsc.instances import textbook
 from dpsc.relax import Anneal, Exact, Poisson
 from dpsc.report import Outcome, Section, figures
-from dpsc.search.economic_order_quantity import DisruptedSupply, UncertainYield
-from dpsc.search.finite_horizon import FiniteHorizon
-from dpsc.search.order_up_to import power_approximation
-from dpsc.search.reorder_quantity import NormalReorder
+from dpsc.search import DisruptedSupply, FiniteHorizon, NormalReorder, UncertainYield, power_approximation
 from dpsc.simulate.serial import SerialState, average_cost
 from dpsc.training import fit
 from dpsc.types import Instance

@@ -9,13 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpsc.objective import interpolated, newsvendor_table, poisson_pmf
-from dpsc.objective.normal_loss import normal_loss, normal_second_loss
+from dpsc.objective import interpolated, newsvendor_table, normal_loss, normal_second_loss, poisson_pmf
 from dpsc.relax import Anneal, step
-from dpsc.search.economic_order_quantity import EconomicOrderQuantity
-from dpsc.search.newsvendor import NormalNewsvendor, newsvendor_costs
-from dpsc.search.order_up_to import OrderUpToCost
-from dpsc.search.reorder_quantity import NormalReorder, PoissonReorder
+from dpsc.search import EconomicOrderQuantity, NormalNewsvendor, NormalReorder, OrderUpToCost, PoissonReorder, newsvendor_costs
 from dpsc.simulate.chain import average_cost
 from dpsc.types import Instance
 from experiments.textbook_problem import Decision, Problem, row, short, whole_neighbours

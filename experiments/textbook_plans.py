@@ -13,10 +13,7 @@ from torch import Tensor
 from dpsc import noise
 from dpsc.instances import textbook
 from dpsc.relax import Anneal, step
-from dpsc.search import serial_cost
-from dpsc.search.finite_horizon import FiniteHorizon
-from dpsc.search.guaranteed_service import GuaranteedService
-from dpsc.search.wagner_whitin import plan_cost, wagner_whitin
+from dpsc.search import FiniteHorizon, GuaranteedService, plan_cost, serial_cost, wagner_whitin
 from dpsc.types import Instance
 from experiments.textbook_problem import Decision, Problem, short
 

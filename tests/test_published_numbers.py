@@ -151,6 +151,7 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
         "capped_worst_gap_pct": ("<=", 0.2, 0),
         "wall_s": ("<=", 480, 0),
     },
+    "textbook": {"worst_gap_pct": ("<=", 0.5, 0), "printed_numbers_missed": ("=", 0, 0)},
     "assemble_to_order": {"continuous_pct": (">=", 99.7, 0), "integer_pct": (">=", 99.5, 0)},
     "one_warehouse": {**{f"not_worse_{n}": ("<=", 0, 0) for n in (3, 10, 50)}, **{f"cpu_s_{n}": ("<=", 300, 0) for n in (3, 10, 50)}},
     "serial_hdpo": {**{f"gap_pct_p{p}": ("<=", 0.05, 0) for p in (4, 9, 19, 39)}, "cost_example_6_1": ("<=", 47.74, 0)},

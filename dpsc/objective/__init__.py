@@ -4,6 +4,7 @@ from dpsc.objective.intervals import Interval, mean_interval, quantile_interval
 from dpsc.objective.inventory import Costs, breakdown, item_cost, path_cost
 from dpsc.objective.losses import DecisionLoss, SPOPlus
 from dpsc.objective.newsvendor import interpolated, newsvendor_table, poisson_pmf
+from dpsc.objective.normal_loss import normal_loss, normal_second_loss
 from dpsc.objective.regret import regret, relative_regret
 from dpsc.objective.risk import CVaR, Entropic, Mean, Quantile, RiskMeasure, WorstCase
 
@@ -23,6 +24,8 @@ __all__ = [
     "item_cost",
     "mean_interval",
     "newsvendor_table",
+    "normal_loss",
+    "normal_second_loss",
     "path_cost",
     "poisson_pmf",
     "quantile_interval",

@@ -54,8 +54,8 @@ def test_random_trees_against_enumeration() -> None:
         links = [(k, parent) if draw.random() < 0.5 else (parent, k) for k, parent in enumerate(parents, start=1)]
         sinks = set(range(5)) - {a for a, _ in links}
         of = GuaranteedService(
-            links, draw.integers(0, 3, 5).tolist(), draw.uniform(0.5, 3, 5).tolist(), [float(draw.uniform(0.5, 2)) if k in sinks else 0.0 for k in range(5)], 1.6,
-            {0: 1}, {k: int(draw.integers(0, 3)) for k in sinks},
+            links, draw.integers(0, 3, 5).tolist(), draw.uniform(0.5, 3, 5).tolist(),
+            [float(draw.uniform(0.5, 2)) if k in sinks else 0.0 for k in range(5)], 1.6, {0: 1}, {k: int(draw.integers(0, 3)) for k in sinks},
         )  # fmt: skip
         assert abs(of.optimum().cost - everything(of)) < 1e-9
 
