@@ -3,6 +3,7 @@
 from dpsc.objective.intervals import Interval, mean_interval, quantile_interval
 from dpsc.objective.inventory import Costs, breakdown, item_cost, path_cost
 from dpsc.objective.losses import DecisionLoss, SPOPlus
+from dpsc.objective.multipliers import Multipliers, constrained, cycle_service, fill_rate
 from dpsc.objective.newsvendor import interpolated, newsvendor_table, poisson_pmf
 from dpsc.objective.normal_loss import normal_loss, normal_second_loss
 from dpsc.objective.regret import regret, relative_regret
@@ -15,11 +16,15 @@ __all__ = [
     "Entropic",
     "Interval",
     "Mean",
+    "Multipliers",
     "Quantile",
     "RiskMeasure",
     "SPOPlus",
     "WorstCase",
     "breakdown",
+    "constrained",
+    "cycle_service",
+    "fill_rate",
     "interpolated",
     "item_cost",
     "mean_interval",
