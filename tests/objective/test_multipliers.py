@@ -38,7 +38,7 @@ def learn(violation, multipliers: Multipliers, steps: int = 600) -> Tensor:
 def test_prescribed_fill_rate() -> None:
     """E (D - S)^+ = (1 - beta) mu; the price is the slope of the holding cost over that of the fill rate, h F mu / (1 - F)."""
     beta = 0.98
-    multipliers = Multipliers({"service": (2,)}, penalty=300.0, rate=0.2)
+    multipliers = Multipliers({"service": (2,)}, penalty=1000.0)
     level = learn(lambda s: beta - fill_rate(torch.minimum(DEMAND, s), DEMAND, dims=(0,)), multipliers)
     for i, (mu, sd) in enumerate(zip(MEAN.tolist(), DEVIATION.tolist(), strict=True)):
         z = scipy.optimize.brentq(lambda z, mu=mu, sd=sd: sd * standard_loss(z) - (1 - beta) * mu, -3, 5)
@@ -50,7 +50,7 @@ def test_prescribed_fill_rate() -> None:
 def test_prescribed_cycle_service() -> None:
     """P(D <= S) = alpha; the price is h F / f."""
     alpha, reading = 0.9, Smoothed(Normal(0.1))
-    multipliers = Multipliers({"service": (2,)}, penalty=100.0, rate=0.2)
+    multipliers = Multipliers({"service": (2,)}, penalty=100.0, rate=0.03)
     level = learn(lambda s: alpha - cycle_service(DEMAND - s, dims=(0,), relax=reading, scale=DEVIATION), multipliers)
     z = float(scipy.stats.norm.ppf(alpha))
     torch.testing.assert_close((level - MEAN) / DEVIATION, torch.full_like(MEAN, z), rtol=0, atol=0.02)
