@@ -15,7 +15,8 @@ from dpsc.decision.policies import base_stock_order
 from dpsc.relax import Exact
 from dpsc.report import Outcome, Section, figures
 from dpsc.search import serial_cost
-from dpsc.simulate.serial import SerialState, average_cost
+from dpsc.simulate import State
+from dpsc.simulate.serial import average_cost
 from dpsc.training import fit
 from dpsc.types import Instance
 from experiments.context import RunContext
@@ -122,7 +123,7 @@ def _train(
         if done >= 0.75:
             tail.append(level.detach())
 
-        def want(state: SerialState) -> Tensor:
+        def want(state: State) -> Tensor:
             return base_stock_order(state.echelon_position(), level, relax=Exact())
 
         return average_cost(

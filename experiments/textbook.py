@@ -20,7 +20,8 @@ from dpsc.instances import textbook
 from dpsc.relax import Anneal, Exact, Poisson
 from dpsc.report import Outcome, Section, figures
 from dpsc.search import DisruptedSupply, FiniteHorizon, NormalReorder, UncertainYield, power_approximation
-from dpsc.simulate.serial import SerialState, average_cost
+from dpsc.simulate import State
+from dpsc.simulate.serial import average_cost
 from dpsc.training import fit
 from dpsc.types import Instance
 from experiments.context import RunContext
@@ -172,7 +173,7 @@ def _train_line(
         if done >= 0.75:
             tail.append(level.detach())
 
-        def want(state: SerialState) -> Tensor:
+        def want(state: State) -> Tensor:
             return base_stock_order(state.echelon_position(), level, relax=Exact())
 
         return average_cost(

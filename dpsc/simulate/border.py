@@ -130,7 +130,7 @@ def check_futures(world: World, noise: Noise, state: State) -> int:
         if value is None:
             continue
         checks.floating(name, value)
-        if value.dim() < 3 or value.shape[-1] not in (size, 1):
+        if value.dim() < 3 or (value.shape[-1] != size and (name == "demand" or value.shape[-1] != 1)):
             raise ShapeError(f"{name} must have shape (T, ..., S, {'N' if size == points else 'E'}) = (T, ..., S, {size}), got {tuple(value.shape)}")
         if value.shape[0] != noise.demand.shape[0]:
             raise ShapeError(f"{name} must have the {noise.demand.shape[0]} periods of demand, got {value.shape[0]}")
@@ -141,7 +141,7 @@ def check_futures(world: World, noise: Noise, state: State) -> int:
     follows = "order" in names and "receive" in names[names.index("order") :]
     longest = len(state.pipeline)
     ranges = {
-        "demand": (0.0, math.inf, False),
+        "demand": (-math.inf if world.signed_demand else 0.0, math.inf, False),
         "lead_time": (0.0 if follows else 1.0, float(longest), True),
         "supply_yield": (0.0, 1.0, False),
         "running": (0.0, 1.0, False),

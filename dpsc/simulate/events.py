@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dpsc.errors import ShapeError
 from dpsc.relax import at_least, floor, order_gate, pack
 from dpsc.simulate.indivisible import whole_units
 from dpsc.simulate.perishing import aged, slot
@@ -50,6 +51,8 @@ def order(state: State, flow: Flow, now: Now) -> tuple[State, Flow]:
     world, noise, relax = now.world, now.noise, now.relax
     asked = now.action(state) if callable(now.action) else now.action
     wanted, placed = (asked.quantity, asked.placed) if isinstance(asked, Order) else (asked, None)
+    if not wanted.dim() or wanted.shape[-1] != len(state.network.edges):
+        raise ShapeError(f"an order must have shape (..., S, E) = (..., S, {len(state.network.edges)}), one entry an edge, got {tuple(wanted.shape)}")
     scale, lattice = world.scale, world.lattice
     if world.pack is not None:
         wanted = pack(wanted, world.pack, relax=relax, scale=scale, lattice=lattice)
@@ -156,12 +159,11 @@ def _send(state: State, units: Tensor, now: Now) -> State:
     lead = now.noise.lead_time
     slots = (state.due, *state.pipeline)
     if lead is None:
-        fixed = now.world.lead_time
         times = now.world.lead_times
         if len(set(times)) == 1:
             slots = tuple(s + units if k == times[0] else s for k, s in enumerate(slots))
         else:
-            slots = tuple(s + units * (fixed == k) if k in times else s for k, s in enumerate(slots))
+            slots = tuple(torch.addcmul(s, units, now.world.due_after(k, units)) if k in times else s for k, s in enumerate(slots))
     else:
         slots = tuple(s + units * (lead == k) for k, s in enumerate(slots))
     return state._replace(due=slots[0], pipeline=slots[1:])

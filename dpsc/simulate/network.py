@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -171,7 +171,14 @@ class Network:
             local: `(..., S, N)` units, inventory positions for example.
         Returns: `(..., S, N)` units.
         """
-        return local @ self.content.to(dtype=local.dtype, device=local.device)
+        key = (local.dtype, local.device)
+        if key not in self._contents:
+            self._contents[key] = self.content.to(dtype=local.dtype, device=local.device)
+        return local @ self._contents[key]
+
+    @functools.cached_property
+    def _contents(self) -> dict[Any, Tensor]:
+        return {}
 
     @functools.cached_property
     def content(self) -> Tensor:

@@ -64,6 +64,8 @@ def proportional(stock: Tensor, wanted: Tensor, *, edges: Table, relax: Relaxati
 
     Gradient: exact; in whole units, that of the shares, or none when read exactly (raises).
     """
+    if wanted.shape[-1] == 1:  # who is alone takes what there is
+        return torch.minimum(wanted, stock[..., None])
     if whole:
         return relax.read(_WholeShares(), stock, wanted)
     return wanted * _share(stock, wanted)
@@ -126,9 +128,11 @@ def ship(stock: Tensor, wanted: Tensor, *, network: Network, ration: Ration, rel
         shipped = part if shipped is None else torch.minimum(shipped, part)
     assert shipped is not None
     if units is None:  # every edge has one input: what is given is what is drawn
-        drawn = given.unflatten(-1, shape).sum(-1)
+        drawn = given if shape[1] == 1 else given.unflatten(-1, shape).sum(-1)
     else:
         if whole:
             shipped = whole_units(shipped, 0.0, relax=relax)
         drawn = table(torch.cat([shipped, torch.zeros_like(shipped[..., :1])], -1) if padded is not wanted else shipped).sum(-1)
-    return shipped, scatter(torch.minimum(drawn, held), network.sources, network.points)  # shares may add up to a rounding error more than there is
+    if shape[1] > 1:
+        drawn = torch.minimum(drawn, held)  # shares may add up to a rounding error more than there is
+    return shipped, scatter(drawn, network.sources, network.points)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -61,7 +61,6 @@ class State(NamedTuple):
         """`(..., S, N)` inventory position: on hand and on order, less backorders. Returns on their way do not count."""
         return self.on_hand - self.backorder + self.network.delivered(self.on_order)
 
-    @property
     def echelon_position(self) -> Tensor:
         """`(..., S, N)` inventory position of a point and of all below it."""
         return self.network.echelon(self.position)
@@ -191,6 +190,7 @@ class World:
         return_rate: `(N,)` share of the sales that comes back, in [0, 1]. None: no returns.
         return_lag: `(N,)` whole periods >= 1; the longest one where `Noise.return_lag` draws them.
         whole: whether units are indivisible: shares, yields, waiting customers and returns are rounded so that units add up.
+        signed_demand: whether demand may be negative, as normal demand that is not cut at zero: units then come in instead of going out. Refused otherwise.
         count_orders: whether `Flow.placed` is filled, which fixed order costs need.
         scale: `(E,)` or `(N,)` or a number > 0, units: what temperature 1 means to roundings and gates (a period of demand, say).
     Raises: InputError, ShapeError, with the name of what is wrong.
@@ -210,6 +210,7 @@ class World:
     return_rate: Tensor | None = None
     return_lag: Tensor | None = None
     whole: bool = False
+    signed_demand: bool = False
     count_orders: bool = True
     scale: Number = 1.0
 
@@ -220,6 +221,17 @@ class World:
     def lead_times(self) -> tuple[int, ...]:
         """`(E,)` as numbers."""
         return tuple(int(x) for x in self.lead_time.tolist())
+
+    def due_after(self, delay: int, like: Tensor) -> Tensor:
+        """`(E,)`: 1 for the edges whose lead time is `delay`, else 0; made once."""
+        key = (delay, like.dtype, like.device)
+        if key not in self._masks:
+            self._masks[key] = (self.lead_time == delay).to(dtype=like.dtype, device=like.device)
+        return self._masks[key]
+
+    @functools.cached_property
+    def _masks(self) -> dict[Any, Tensor]:
+        return {}
 
     @property
     def lattice(self) -> float:

@@ -61,7 +61,7 @@ MISTAKES: list[tuple[Callable[[], object], type[DpscError], str]] = [
     (lambda: play(lead_time=spoiled(1, shape=(5, 3, 2))), ShapeError, r"lead_time must have the 6 periods of demand, got 5"),
     (lambda: play(world(whole=True), demand=spoiled(0.5)), InputError, r"demand must be whole where units are whole, got 0.5 at index \(4, 1, 0\)"),
     # a world
-    (lambda: world(lead_time=TWO - 2), InputError, r"lead_time must be >= 1 period where no receive follows the order.*got 0 for edge 0, which leads to point 0"),
+    (lambda: world(lead_time=TWO - 2), InputError, r"lead_time must be >= 1 period where no receive follows the order.*got 0 for edge 0"),
     (lambda: world(lead_time=TWO - 3), InputError, r"lead_time must be whole periods >= 0, got -1 for edge 0"),
     (lambda: world(lead_time=TWO[:1]), ShapeError, r"lead_time must end in E = 2 edges, got shape \(1,\)"),
     (lambda: world(capacity=TWO * torch.tensor([1.0, 0.0])), InputError, r"capacity must be units > 0, got 0 for edge 1, which leads to point 1"),
@@ -76,7 +76,7 @@ MISTAKES: list[tuple[Callable[[], object], type[DpscError], str]] = [
     (lambda: world(shelf_life=TWO), InputError, r"events must contain expire, which shelf_life needs; got receive, order, serve"),
     (lambda: world(events=(*EVENTS, expire)), InputError, r"events contain expire, which needs a shelf_life"),
     (lambda: world(events=(order, serve)), InputError, r"events must contain receive, or what is ordered never arrives"),
-    (lambda: world(events=(partial(receive, share=0.5), order, serve)), InputError, r"one receive among the events must let in all that is due.*got shares of 0.5"),
+    (lambda: world(events=(partial(receive, share=0.5), order, serve)), InputError, r"one receive among the events must let in all.*got shares of 0.5"),
     (lambda: start(world(), -TWO, paths=1), InputError, r"on_hand must be >= 0 at the start, got -2"),
     (lambda: start(world(), TWO[:1], paths=1), ShapeError, r"on_hand must have shape \(..., N\) = \(..., 2\), got \(1,\)"),
     # a network
@@ -88,6 +88,8 @@ MISTAKES: list[tuple[Callable[[], object], type[DpscError], str]] = [
     (lambda: Network(2, [Edge(0, {5: 1})]), InputError, r"edge 0 joins points in 0 ... 1, got 5"),
     (lambda: Network(2, [Edge(0, {0: 1})]), InputError, r"edge 0 draws on the point that it delivers to, 0"),
     (lambda: world(network=Network.assembly([[0, 0], [0.5, 0]]), whole=True), InputError, r"with whole units a bill .* must have whole multiplicities"),
+    (lambda: play(demand=spoiled(1, shape=(6, 3, 1), at=(0, 0, 0))), ShapeError, r"demand must have shape .* got \(6, 3, 1\)"),
+    (lambda: play(policy=lambda state, context, *, relax: state.on_hand[..., :1]), ShapeError, r"an order must have shape .*S, 2\).*got \(3, 1\)"),
     # overflow, and a policy that breaks its word
     (lambda: play(policy=growing), InputError, r"the simulation overflowed in period 3: the order became inf for point 1, index \(0, 1\)"),
     (lambda: play(policy=lambda state, context, *, relax: -torch.ones_like(state.on_hand)), InputError, r"the quantity of order_gate must be >= 0, got -1.0"),

@@ -180,7 +180,7 @@ def test_prices_are_rates_times_quantities() -> None:
         outbound=0.2, revenue=1.0, overstock=0.7, discount=0.9,
     )  # fmt: skip
     begin = start(world, double(6, 6, 10), paths=5)
-    policy = lambda state, context, *, relax: (double(12, 10, 40) - state.echelon_position).clamp_min(0)  # noqa: E731
+    policy = lambda state, context, *, relax: (double(12, 10, 40) - state.echelon_position()).clamp_min(0)  # noqa: E731
     flow = rollout(world, policy, Noise(demand), start=begin, relax=Exact()).flow
     assert flow is not None
     expected = torch.zeros(5, 3, dtype=torch.float64)

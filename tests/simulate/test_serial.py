@@ -14,50 +14,54 @@ from dpsc.decision.policies import base_stock_order
 from dpsc.errors import InputError, ShapeError
 from dpsc.relax import Exact
 from dpsc.search import serial_cost
-from dpsc.simulate.serial import SerialState, advance, average_cost, start
+from dpsc.simulate import Noise, State, advance, start
+from dpsc.simulate.serial import average_cost, line, local_levels
 
 LEAD = torch.tensor([1.0, 2.0], dtype=torch.float64)
 
 
-def up_to(level: Tensor) -> Callable[[SerialState], Tensor]:
+def up_to(level: Tensor) -> Callable[[State], Tensor]:
     return lambda state: base_stock_order(state.echelon_position(), level, relax=Exact())
 
 
 def play(order_first: bool) -> list[tuple[list[float], list[float], float]]:
-    """Levels 5 and 8, demand 4, 3, 6: what is shipped, what is on hand, backorders."""
+    """Levels 5 and 8, demand 4, 3, 6: what is shipped, what is on hand, backorders of stage 1."""
     level = torch.tensor([5.0, 8.0], dtype=torch.float64)
-    state = start(level, 1, LEAD)
+    world = line(LEAD, order_first=order_first)
+    state = start(world, local_levels(level), paths=1)
     trace = []
     for wanted in (4.0, 3.0, 6.0):
-        state, flow = advance(state, up_to(level), torch.tensor([wanted], dtype=torch.float64), lead_time=LEAD, order_first=order_first, relax=Exact())
-        trace.append((flow.shipped[0].tolist(), state.on_hand[0].tolist(), float(flow.backorder)))
+        state, flow = advance(state, up_to(level), Noise(torch.tensor([[wanted, 0.0]], dtype=torch.float64)), world=world, relax=Exact())
+        trace.append((flow.shipped[0].tolist(), state.on_hand[0].tolist(), float(flow.backorder[0, 0])))
     return trace
 
 
 def test_three_periods_by_hand() -> None:
     """Start 5 and 3. Period 1: demand 4 leaves 1, stage 1 wants 4 and gets 3, stage 2 buys 4. Period 2: 3 arrive, demand 3 leaves 1, stage 1 wants 4 and gets
-    nothing, stage 2 buys 3. Period 3: 4 arrive upstream, demand 6 leaves -5, stage 1 wants 10 and gets 4, stage 2 buys 6."""
-    assert play(order_first=False) == [([3, 4], [1, 0], 0), ([0, 3], [1, 0], 0), ([4, 6], [-5, 0], 5)]
+    nothing, stage 2 buys 3. Period 3: 4 arrive upstream, demand 6 leaves 5 who wait, stage 1 wants 10 and gets 4, stage 2 buys 6."""
+    assert play(order_first=False) == [([3, 4], [1, 0], 0), ([0, 3], [1, 0], 0), ([4, 6], [0, 0], 5)]
 
 
 def test_swapping_order_and_demand_changes_the_trace() -> None:
-    """Period 1: nothing is wanted, demand 4 leaves 1. Period 2: stage 1 wants 4, gets 3, stage 2 buys 4; demand 3 leaves -2. Period 3: 3 arrive; stage 1 wants
-    4 and gets none, stage 2 buys 3; demand 6 leaves -5."""
-    assert play(order_first=True) == [([0, 0], [1, 3], 0), ([3, 4], [-2, 0], 2), ([0, 3], [-5, 0], 5)]
+    """Period 1: nothing is wanted, demand 4 leaves 1. Period 2: stage 1 wants 4, gets 3, stage 2 buys 4; demand 3 leaves 2 who wait. Period 3: 3 arrive; stage
+    1 wants 4 and gets none, stage 2 buys 3; demand 6 leaves 5 who wait."""
+    assert play(order_first=True) == [([0, 0], [1, 3], 0), ([3, 4], [0, 0], 2), ([0, 3], [0, 0], 5)]
 
 
 def test_units_are_neither_made_nor_lost() -> None:
     level = torch.tensor([12.0, 20.0, 31.0], dtype=torch.float64)
     lead = torch.tensor([2.0, 1.0, 3.0], dtype=torch.float64)
     demand = torch.from_numpy(numpy.random.default_rng(0).poisson(5.0, (40, 16)).astype(float))
-    state = start(level, 16, lead)
+    world = line(lead, order_first=True)
+    state = start(world, local_levels(level), paths=16)
     begin = state.echelon_position()[..., -1]
     bought = torch.zeros(16, dtype=torch.float64)
     for wanted in demand:
-        state, flow = advance(state, up_to(level), wanted, lead_time=lead, order_first=True, relax=Exact())
+        noise = Noise(torch.nn.functional.pad(wanted[:, None], (0, 2)))
+        state, flow = advance(state, up_to(level), noise, world=world, relax=Exact())
         bought = bought + flow.shipped[..., -1]
         assert bool((flow.shipped >= 0).all())
-        assert bool((state.on_hand[..., 1:] >= 0).all())
+        assert bool((state.on_hand >= 0).all())
         assert torch.equal(flow.shipped, flow.shipped.round())
     assert torch.equal(begin + bought - demand.sum(0), state.echelon_position()[..., -1])
 
@@ -103,7 +107,7 @@ def test_candidates_are_leading_dimensions() -> None:
 def test_mistakes_are_named() -> None:
     level, demand = torch.tensor([5.0, 8.0], dtype=torch.float64), torch.ones(40, 3, dtype=torch.float64)
     good: dict[str, Any] = {"lead_time": LEAD, "holding_cost": torch.ones(2, dtype=torch.float64), "stockout_cost": 1.0, "order_first": True}
-    with pytest.raises(InputError, match=r"lead_time must be a vector of whole periods >= 1, got \[0.0, 1.0\]"):
+    with pytest.raises(InputError, match=r"lead_time must be >= 1 period where .* got 0 for edge 0"):
         average_cost(level, demand, up_to(level), **{**good, "lead_time": LEAD - 1})
     with pytest.raises(InputError, match=r"demand must have more than warm_up = 30 periods, got 30"):
         average_cost(level, demand[:30], up_to(level), **good)
