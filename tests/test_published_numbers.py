@@ -157,6 +157,12 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
     "serial_hdpo": {**{f"gap_pct_p{p}": ("<=", 0.05, 0) for p in (4, 9, 19, 39)}, "cost_example_6_1": ("<=", 47.74, 0)},
     "firms_from_table": {"balance_error": ("<=", 1e-12, 0), "sector_total_error": ("<=", 1e-12, 0), "rank_correlation": (">=", 0.8, 0)},
     "belgium_2020": {"rmse_blind": ("<=", 0.0306, 0)},
+    "scaling": {
+        name: ("<=", value, 0)
+        for name, value in (
+            ("forward_s_a_step_1000000", 0.25), ("forward_peak_gb_1000000", 1.5), ("gradient_peak_gb_1000000", 6), ("gradient_over_forward_1000000", 6),
+        )
+    },
     "firms_golden": {
         name: ("<=", value, 0)
         for name, value in (("worst_trajectory_error", 1e-12), ("worst_gradient_error", 1e-9), ("worst_boario_error", 1e-10), ("boario_b_after_265", 5e-5))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import problems, referee
+from .firm_tables import firms
 from .measure import Entrant, Row, Times, alternate, compare
 from .processes import Process, WorkerError, run_once
 
@@ -216,5 +217,6 @@ CASES: dict[str, Callable[[Bench], list[Table]]] = {
     "convex": convex,
     "knapsack": knapsack,
     "seed_allocation": seed_allocation,
+    "firms": firms,
     "import": imports,
 }

@@ -264,7 +264,7 @@ def test_when_we_fail_ourselves_it_is_an_error(fake: Any, capsys: pytest.Capture
 def test_the_script_refuses_an_unknown_case() -> None:
     done = subprocess.run([sys.executable, str(SCRIPT), "alocation"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "case must be one of allocation, convex, knapsack, seed_allocation, import; got 'alocation'" in done.stderr
+    assert "case must be one of allocation, convex, knapsack, seed_allocation, firms, import; got 'alocation'" in done.stderr
 
 
 @pytest.mark.parametrize(("form", "batch"), [("allocation", 128), ("replenishment", 32)])

@@ -275,7 +275,6 @@ def rollout(
         if value is not None and (value.dim() != 3 or len(value) != horizon or value.shape[1] not in (1, count)):
             raise ShapeError(f"{name} must have shape (T, N, B) = ({horizon}, {count}, B), got {tuple(value.shape)}")
     asked = [event.asked(economy) for event in rebuild]
-    now = start(economy, parameters, batch=batch, rebuildings=len(rebuild)) if state is None else state
     nothing = economy.output.new_zeros(count, batch)
 
     def shocks() -> Iterator[dict[str, Any]]:
@@ -286,10 +285,11 @@ def rollout(
                 "works": [Work(*w, (1 / e.time if t >= e.occurrence + e.duration else 0.0), t >= e.occurrence) for w, e in zip(asked, rebuild, strict=True)],
             }
 
-    if fused or (fused is None and fused_ario.fits(now, economy, parameters, [loss, lost_capital, *(e.impact for e in rebuild)])):
-        flows = fused_ario.run(now, economy, parameters, shocks())
+    inputs = [loss, lost_capital, *(e.impact for e in rebuild)]
+    if fused or (fused is None and fused_ario.fits(state, economy, parameters, inputs, batch)):
+        flows = fused_ario.run(state, economy, parameters, shocks(), len(rebuild))
     else:
-        flows = []
+        flows, now = [], start(economy, parameters, batch=batch, rebuildings=len(rebuild)) if state is None else state
         for shock in shocks():
             now, flow = step(now, economy, parameters, **shock)
             flows.append(flow)

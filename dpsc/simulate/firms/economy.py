@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -90,6 +91,12 @@ class Economy:
     def products(self) -> int:
         """I."""
         return len(self.flow)
+
+    @cached_property
+    def by_buyer(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`(N, I, R)` flow, `(N, I)` recipe, flow over regions, and whether it binds: what belongs to a buyer lies together."""
+        flow = self.flow.permute(2, 0, 1).contiguous()
+        return flow, *(v[..., 0].mT.contiguous() for v in (self.recipe, self.product_flow, self.binding))  # type: ignore[return-value]
 
     def to_suppliers(self, value: Tensor) -> Tensor:
         """`(I, N, B)` multiples of the flows of each product to each buyer -> `(N, B)` what they add up to at the supplier."""

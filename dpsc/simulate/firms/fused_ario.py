@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from dpsc.simulate.firms.ario import Economy, Flow, Parameters, State
 
 
-def fits(state: State, economy: Economy, parameters: Parameters, inputs: Sequence[Any]) -> bool:
+def fits(state: State | None, economy: Economy, parameters: Parameters, inputs: Sequence[Any], batch: int) -> bool:
     """Whether a run can be taken here."""
-    tensors = [
-        v for v in (*state[:5], *state.left, economy.flow, parameters.psi, parameters.adjustment_time, parameters.stock_days, *inputs) if isinstance(v, Tensor)
-    ]
-    plain = economy.flow.device.type == "cpu" and economy.flow.dtype == torch.float64 and state.output.shape[1] == 1
+    begun = () if state is None else (*state[:5], *state.left)
+    tensors = [v for v in (*begun, economy.flow, parameters.psi, parameters.adjustment_time, parameters.stock_days, *inputs) if isinstance(v, Tensor)]
+    plain = economy.flow.device.type == "cpu" and economy.flow.dtype == torch.float64 and batch == 1
     tracked = torch.is_grad_enabled() and any(v.requires_grad for v in tensors)
-    wide = any(v.dim() >= 2 and v.shape[-1] > 1 for v in (parameters.psi, parameters.adjustment_time) if isinstance(v, Tensor))
-    return plain and not tracked and not wide and native.available()
+    levels = (parameters.by_industry("psi", economy), parameters.by_industry("adjustment_time", economy), parameters.days(economy))
+    return plain and not tracked and all(v.shape[-1] == 1 for v in levels) and native.available()
 
 
-def run(state: State, economy: Economy, parameters: Parameters, shocks: Iterable[dict[str, Any]]) -> list[Flow]:
+def run(state: State | None, economy: Economy, parameters: Parameters, shocks: Iterable[dict[str, Any]], rebuildings: int) -> list[Flow]:
     """The flows of a run.
 
     Args:
-        state: to start from, one column.
+        state: to start from, one column; None starts at rest.
         economy: the table, float64 on the CPU.
         parameters: of the industries.
         shocks: for every step `loss`, `lost_capital` and `works`, as `ario.step` takes them.
+        rebuildings: how many works there are.
     """
     from dpsc.simulate.firms.ario import Flow, strike
 
@@ -44,24 +44,29 @@ def run(state: State, economy: Economy, parameters: Parameters, shocks: Iterable
     regions = count // products
 
     def by_buyer(value: Tensor) -> Tensor:  # (I, N, 1) -> (N, I)
-        return value[..., 0].expand(products, count).mT.contiguous().clone()
+        return value[..., 0].expand(products, count).mT.contiguous()
 
     def by_product(value: Tensor) -> Tensor:  # (N, 1) -> (I, R)
         return value.reshape(regions, products).mT.contiguous()
 
-    days = parameters.days(economy)
-    goal = days * economy.recipe
+    flow, recipe, base, binding = economy.by_buyer
+    goal = by_buyer(parameters.days(economy)) * recipe
     needed = parameters.by_industry("psi", economy) * goal
-    limiting = economy.binding & (needed > 0)
-    ease = torch.where(limiting, 1 / torch.where(limiting, needed, torch.ones_like(needed)), torch.zeros_like(needed))
+    limiting = binding & (needed > 0)
+    ease = torch.where(limiting, 1 / needed, 0.0)
     speed = (1 / parameters.by_industry("adjustment_time", economy)).expand(count, 1).contiguous()
-    flow = economy.flow.permute(2, 0, 1).contiguous()
-    stock, pull = by_buyer(state.stock), by_buyer(state.pull)
-    fixed = [flow, by_buyer(economy.recipe), by_buyer(goal), by_buyer(ease), by_buyer(economy.product_flow), stock, pull]
-    orders = by_product(economy.to_suppliers(state.pull))
-    limit = torch.where(limiting, state.stock / torch.where(limiting, needed, torch.ones_like(needed)), torch.inf).amin(0).contiguous()
+    if state is None:
+        stock, pull = goal * economy.output, torch.ones_like(goal)
+        favour = alpha = torch.ones_like(economy.output)
+        last, left = economy.output, (torch.ones_like(economy.output),) * rebuildings
+        orders = by_product(flow.sum(0).mT.reshape(count, 1))
+    else:
+        stock, pull = by_buyer(state.stock).clone(), by_buyer(state.pull).clone()
+        favour, alpha, last, left = state.favour, state.overproduction, state.output, state.left
+        orders = by_product(economy.to_suppliers(state.pull))
+    limit = torch.where(limiting, stock / needed, torch.inf).amin(1, keepdim=True).contiguous()
+    fixed = [flow, recipe, goal, ease, base, stock, pull]
     sizes = (ctypes.c_int64 * 3)(count, products, int(parameters.alternative))
-    favour, alpha, last, left = state.favour, state.overproduction, state.output, state.left
     flows = []
     for shock in shocks:
         asked = favour * orders.mT.reshape(count, 1)
