@@ -167,6 +167,7 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
         name: ("<=", value, 0)
         for name, value in (("worst_trajectory_error", 1e-12), ("worst_gradient_error", 1e-9), ("worst_boario_error", 1e-10), ("boario_b_after_265", 5e-5))
     },
+    "gradient_quality": {"cosine_median": (">=", 0.95, 0), "cosine_min": (">=", 0.7, 0), "evaluations_growth": ("=", 1, 0)},
     "zeos": {
         "gap_pct_d4_max": ("<=", 0.5, 0),
         **{f"fresh_{label}": ("<=", value, 0) for label, value in (("d400", 70600), ("d4000", 640000), ("coupled", 69000))},

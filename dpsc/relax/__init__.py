@@ -3,6 +3,7 @@
 from dpsc.relax.audit import Audit, Perturbation, Row, audit
 from dpsc.relax.counts import Bernoulli, Binomial, Categorical, Law, NegativeBinomial, Poisson, Rounded, Truncated, ZeroInflated, count
 from dpsc.relax.estimators import Difference, DisARM, Estimator, ExactExpectation, GumbelSoftmax, PerturbAndMAP, Rebar, Score, estimate
+from dpsc.relax.items import ItemDifferences
 from dpsc.relax.kernels import Cauchy, Kernel, Logistic, Normal, Ramp
 from dpsc.relax.operations import (
     all_units_cost,
@@ -37,6 +38,7 @@ __all__ = [
     "Exact",
     "ExactExpectation",
     "GumbelSoftmax",
+    "ItemDifferences",
     "Kernel",
     "Law",
     "Logistic",

@@ -18,9 +18,9 @@ from dpsc import checks, noise
 from dpsc.errors import InputError
 from dpsc.instances.replenishment import WEEKS, Articles, Paths
 from dpsc.objective.risk import Quantile, RiskMeasure
-from dpsc.relax import Exact
+from dpsc.relax import Exact, ItemDifferences
 from dpsc.search import Lattice, Polished, polish, polish_together
-from dpsc.simulate.replenishment import PARAMETERS, cost, simulate, with_shared_warehouse
+from dpsc.simulate.replenishment import PARAMETERS, Simulated, simulate, with_shared_warehouse
 from dpsc.training import fit
 from dpsc.types import Relaxation
 
@@ -52,20 +52,39 @@ class ReplenishmentProblem:
         """N."""
         return len(self.articles.scale)
 
-    def objective(self, parameters: Mapping[str, Tensor], *, relax: Relaxation, measured: Relaxation | None = None) -> Tensor:
+    def play(self, parameters: Mapping[str, Tensor], *, relax: Relaxation | ItemDifferences) -> Simulated:
+        """Cost and stock of every article on every future; see `objective`."""
+
+        def exactly(theta: Mapping[str, Tensor], reading: Relaxation) -> Simulated:
+            return simulate(theta, self.paths, articles=self.articles, relax=reading, trigger=self.trigger)
+
+        if not isinstance(relax, ItemDifferences):
+            return exactly(parameters, relax)
+        if self.warehouse is None:  # nobody looks at the stock
+            (money,) = relax.evaluate(lambda theta: (exactly(theta, Exact()).cost,), parameters)
+            return Simulated(money, ())
+
+        def flat(theta: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+            played = exactly(theta, Exact())
+            return (played.cost, *played.on_hand)
+
+        money, *on_hand = relax.evaluate(flat, parameters)
+        return Simulated(money, tuple(on_hand))
+
+    def objective(self, parameters: Mapping[str, Tensor], *, relax: Relaxation | ItemDifferences, measured: Relaxation | None = None) -> Tensor:
         """What is minimised.
 
         Args:
             parameters: as `simulate` takes them, `(..., N)` each, in weeks and multiples of the article's scale.
-            relax: reading of the simulator.
+            relax: reading of the simulator, or differences of it: articles meet only in what comes after, so that they are exact for any number of articles.
             measured: reading of the measure; exact where None.
         Returns: `(..., N)` risk of every article's cost, or `(...)` of the total where there is a warehouse.
         Gradient: of the readings.
         """
         measured = Exact() if measured is None else measured
+        played = self.play(parameters, relax=relax)
         if self.warehouse is None:
-            return self.measure(cost(parameters, self.paths, articles=self.articles, relax=relax, trigger=self.trigger), relax=measured)
-        played = simulate(parameters, self.paths, articles=self.articles, relax=relax, trigger=self.trigger)
+            return self.measure(played.cost, relax=measured)
         return self.measure(with_shared_warehouse(played, capacity=self.warehouse[0], price=self.warehouse[1]), relax=measured, dim=-1)
 
     def part(self, items: Tensor | slice) -> ReplenishmentProblem:
@@ -143,7 +162,7 @@ def descend(
     problem: ReplenishmentProblem,
     start: Mapping[str, Tensor],
     *,
-    reading: Callable[[float], Relaxation] | Relaxation,
+    reading: Callable[[float], Relaxation] | Relaxation | ItemDifferences,
     measured: Relaxation,
     optimizer: Callable[..., torch.optim.Optimizer],
     steps: int,
@@ -154,7 +173,7 @@ def descend(
     Args:
         problem: what to minimise.
         start: parameter -> `(K, N)`.
-        reading: of the simulator, or a schedule of readings over the fraction done.
+        reading: of the simulator, or a schedule of readings over the fraction done; or item differences, for example `differences(problem)`.
         measured: reading of the measure: many futures must steer, not one or two.
         optimizer: partial of torch.optim; its rate falls linearly to zero.
         steps: how many.
@@ -167,7 +186,8 @@ def descend(
         for first in range(0, problem.count, checks.at_least("shard", shard, 1)):
             cut = slice(first, first + shard)
             some = {name: x[:, cut] for name, x in start.items()}
-            parts.append(descend(problem.part(cut), some, reading=reading, measured=measured, optimizer=optimizer, steps=steps, shard=shard))
+            read = reading.part(cut) if isinstance(reading, ItemDifferences) else reading
+            parts.append(descend(problem.part(cut), some, reading=read, measured=measured, optimizer=optimizer, steps=steps, shard=shard))
         return {name: torch.cat([part[name] for part in parts], -1) for name in PARAMETERS}
     leaves = {name: start[name].detach().clone().requires_grad_() for name in PARAMETERS}
 
@@ -179,12 +199,24 @@ def descend(
 
     def loss(_: None, done: float) -> Tensor:
         project()
-        relax = reading if isinstance(reading, Relaxation) else reading(done)
+        relax = reading if isinstance(reading, (Relaxation, ItemDifferences)) else reading(done)
         return problem.objective(leaves, relax=relax, measured=measured)
 
     fit(loss, optimizer=optimizer(list(leaves.values())), batches=lambda _: [None], epochs=steps, rate=lambda done: 1 - done)
     project()
     return {name: x.detach() for name, x in leaves.items()}
+
+
+def differences(problem: ReplenishmentProblem, *, weeks: float = 1.0, units: float = 2.0) -> ItemDifferences:
+    """Differences one week and two units wide on either side: what a step of that size changes, jumps and all.
+
+    Nine exact evaluations for value and gradient, for one article as for a million.
+    """
+    h = units / problem.articles.scale
+    return ItemDifferences(
+        width={"kick_week": weeks, **{name: h for name in QUANTITIES}},
+        lower={"kick_week": 0.0, "kick_order": 0.0, "order_quantity": 0.0},
+    )
 
 
 def finish(
