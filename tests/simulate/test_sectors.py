@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dpsc.errors import InputError, ShapeError
-from dpsc.simulate import sectors
+from dpsc.simulate import firms, sectors
 from dpsc.simulate.sectors import Behaviour, Day, Economy, Flow
 
 A = torch.tensor([[0.1, 0.3, 0.0], [0.2, 0.1, 0.4], [0.0, 0.1, 0.0]], dtype=torch.float64)
@@ -86,6 +86,28 @@ def test_labour_follows_slowly_or_at_once() -> None:
     assert torch.allclose(slow[1].labour[:, 0], 1 - 0.2 * (1 - wanted))
     never, _ = play(world, [day(households=0.5)] * 3, sectors.linear, Behaviour(hiring=0.0, firing=0.0))
     assert torch.equal(never[-1].labour, never[0].labour)
+
+
+def test_where_the_conventions_meet_it_is_the_network_of_firms() -> None:
+    # Orders first, stocks in days of use, critical inputs only, labour that falls and is not hired again: then labour is productivity at a capacity of 1.
+    # (An input that is not critical and runs out is used with the deliveries of the day here, without them there; it does not run out in this run.)
+    world, horizon = economy(torch.tensor([[1.0, 1, 0], [0, 0, 1], [0, 1, 0]], dtype=torch.float64)), 30
+    labour = 1 - torch.linspace(0, 0.25, horizon, dtype=torch.float64)[:, None, None] * torch.tensor([[0.2], [1.0], [0.0]], dtype=torch.float64)
+    households = 1 - 0.3 * torch.sin(torch.arange(horizon, dtype=torch.float64) / 5)[:, None, None] ** 2 * torch.ones(3, 1, dtype=torch.float64)
+    days = [Day(labour[t], households[t], torch.ones(3, 1, dtype=torch.float64)) for t in range(horizon)]
+    states, flows = play(world, days, sectors.critical, Behaviour(adjustment_time=6.0, hiring=0.0, firing=0.0))
+    assert float(torch.stack([state.stock for state in states])[:, A > 0].min()) > 0
+    supplier, buyer = A.nonzero(as_tuple=True)
+    network = firms.Network.of(supplier, buyer, A[supplier, buyer], HOUSEHOLDS + OTHERS)
+    run = firms.rollout(
+        network,
+        firms.Parameters(inventory=world.stock_days, adjustment_time=6.0, capacity=1.0),
+        productivity=labour,
+        final_demand=HOUSEHOLDS[:, None] * households + OTHERS[:, None],
+        rules=firms.Rules(production=firms.partly_binding(world.weight[network.supplier.long(), network.buyer.long()]), order_first=True, shock_on_stock=False),
+    )
+    assert float(run.output.min()) < 0.9 * float(run.output[0].min())
+    assert torch.allclose(torch.stack([flow.output for flow in flows]), run.output, rtol=1e-12)
 
 
 def test_gradients_against_differences_and_batch_against_single() -> None:

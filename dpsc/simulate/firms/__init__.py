@@ -1,6 +1,7 @@
 """Networks of firms under shock: stocks on edges, output on nodes, whole runs with gradients."""
 
 from dpsc.simulate.firms.generator import draw, synthetic
+from dpsc.simulate.firms.heavy_tailed import heavy_tailed
 from dpsc.simulate.firms.network import Network
 from dpsc.simulate.firms.ordering import Ordering, Seen, Switching, inventory_gap, replace_use
 from dpsc.simulate.firms.parameters import Parameters
@@ -40,6 +41,7 @@ __all__ = [
     "draw",
     "exponential",
     "firms_first",
+    "heavy_tailed",
     "inventory_gap",
     "leontief",
     "linear",
