@@ -174,6 +174,7 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
         **{f"fresh_{label}": ("<=", value, 0) for label, value in (("d400", 70600), ("d4000", 640000), ("coupled", 69000))},
         **{f"wall_s_{label}": ("<=", value, 0) for label, value in (("d400", 30), ("d4000", 60), ("coupled", 15))},
     },
+    "zeos_rivals": {f"ratio_{label}_sep_cma": (">=", 1, 0) for label in ("d400", "d4000", "coupled")},
     "energy_knapsack": {
         **{f"ols_regret_pct_{capacity}": ("=", value, 0.05) for capacity, value in ((60, 16.96), (120, 11.03), (180, 3.46))},
         **{f"spo_plus_regret_pct_{capacity}": ("<=", value, 0) for capacity, value in ((60, 12.4), (120, 6.0), (180, 2.7))},

@@ -30,7 +30,8 @@ IMPORTS = ("import dpsc", "import dpsc.decision, dpsc.objective, dpsc.training")
 
 @dataclass(frozen=True)
 class Goal:
-    """For the table's subject, or the row named `of`: `ms` and `gradient` (error against the referee) at most, `ratio` to the best rival at least `limit`."""
+    """For the table's subject, or the row named `of`: `ms` and `gradient` (error against the referee) at most, `ratio` to the best rival at least `limit`;
+    `times`: the row named `of` takes at least `limit` times the subject's processor time."""
 
     measure: str
     limit: float
@@ -39,6 +40,10 @@ class Goal:
     def judge(self, rows: Sequence[Row], subject: str) -> tuple[str, float | None, bool | None]:
         """What was asked, what was measured, and whether that is enough; None where it was not measured."""
         row = next((r for r in rows if r.name == (self.of or subject)), None)
+        if self.measure == "times":
+            first = next((r for r in rows if r.name == subject), None)
+            value = row.cpu_ms / first.cpu_ms if row and first and row.counts and first.counts and row.cpu_ms and first.cpu_ms else None
+            return self.text(), value, None if value is None else value >= self.limit
         if row is None or not row.counts:
             return self.text(), None, None
         if self.measure == "ratio":
@@ -50,6 +55,8 @@ class Goal:
 
     def text(self) -> str:
         """In words."""
+        if self.measure == "times":
+            return f">= {self.limit:g}x as fast as {self.of}"
         what = {"ms": f"<= {self.limit:g} ms", "gradient": f"gradient error <= {self.limit:g}", "ratio": f">= {self.limit:g}x the best rival that is right"}[
             self.measure
         ]

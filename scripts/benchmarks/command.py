@@ -12,11 +12,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .cases import CASES, Bench, Table
+from . import cases as layers
+from . import simulators
+from .cases import Bench, Table
 from .measure import Row
 from .processes import WorkerError
 
 LEAST = 20
+CASES = {**layers.CASES, **simulators.CASES}
 
 
 def main(arguments: Sequence[str] | None = None, *, cases: Mapping[str, Callable[[Bench], list[Table]]] = CASES, description: str | None = None) -> int:

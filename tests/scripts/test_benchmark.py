@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scripts.benchmarks import discopt_seed, ours, problems, referee, rivals
+from scripts.benchmarks import discopt_seed, ours, problems, referee, rivals, simulators, worlds
 from scripts.benchmarks.cases import Bench, Goal, Table, best_rival
 from scripts.benchmarks.command import main
-from scripts.benchmarks.measure import Entrant, alternate, compare, errors, is_wrong, plan
+from scripts.benchmarks.measure import Entrant, Row, alternate, compare, errors, is_wrong, plan
 from scripts.benchmarks.processes import MissingError, Process, WorkerError, environment
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark.py"
@@ -264,7 +264,8 @@ def test_when_we_fail_ourselves_it_is_an_error(fake: Any, capsys: pytest.Capture
 def test_the_script_refuses_an_unknown_case() -> None:
     done = subprocess.run([sys.executable, str(SCRIPT), "alocation"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "case must be one of allocation, convex, knapsack, seed_allocation, firms, import; got 'alocation'" in done.stderr
+    cases = "allocation, convex, knapsack, seed_allocation, firms, import, replenishment, growth, million, four_stages"
+    assert f"case must be one of {cases}; got 'alocation'" in done.stderr
 
 
 @pytest.mark.parametrize(("form", "batch"), [("allocation", 128), ("replenishment", 32)])
@@ -294,3 +295,42 @@ def test_our_knapsack_and_our_seed_experiment() -> None:
 def test_the_replay_needs_its_library() -> None:
     with pytest.raises(ImportError):
         discopt_seed.replay({}, seed=42, rows={}, epochs=0, batch=1, rate=0.0, instance={"weights": [[1.0]]})
+
+
+def test_a_goal_of_so_many_times_as_fast() -> None:
+    rows = [Row("fast", True), Row("slow", True)]
+    goal = Goal("times", 2.0, of="slow")
+    assert goal.judge(rows, "fast") == (">= 2x as fast as slow", None, None)
+    rows[0].set_times([(9.0, 2.0)])
+    rows[1].set_times([(9.0, 5.0)])
+    assert goal.judge(rows, "fast") == (">= 2x as fast as slow", 2.5, True)
+    assert Goal("times", 3.0, of="slow").judge(rows, "fast")[2] is False
+
+
+def test_the_exponent_of_a_power() -> None:
+    assert simulators.exponent([(n, 3 * n**1.5) for n in (10, 20, 40)]) == pytest.approx(1.5)
+
+
+def test_our_simulators_answer() -> None:
+    settings = {"articles": 3, "futures": 8, "weeks": 4, "compiled": False}
+    call, answer = worlds.replenishment({}, **settings, backward=False)
+    cost = answer(call())["value"]
+    call, answer = worlds.replenishment({}, **settings, backward=True)
+    found = answer(call())
+    assert (found["value"] == cost).all()
+    assert found["gradient"].shape == (4, 3)
+    assert (abs(found["gradient"]).max(1) > 0).all()
+
+
+def test_the_four_stages_are_played_as_their_rules_say() -> None:
+    """The first periods by hand: stock 100, 100, 200, orders up to echelon levels 130, 260, 500, capacities, demand 20; nothing arrives before period 3."""
+    demand = np.full((2, 30), 20.0)
+    call, answer = worlds.four_stages({"demand": demand}, compiled=False, paths=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(worlds.STAGES, "periods", 2)
+        first = answer(call())["value"]
+    # period 0: echelon positions 100, 200, 400 -> orders 30, 60, 80 (of 100, capacity 80); stocks 80, 70, 140 after 20 are sold
+    # period 1: positions 110, 240, 460 -> orders 20, 20, 40; stocks 60, 50, 120
+    assert first.tolist() == [[40.0, 60.0, 50.0, 120.0]] * 2
+    with pytest.raises(ImportError):
+        worlds.or_gym({"demand": demand}, paths=1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy
 import torch
 from torch import Tensor
 
-from dpsc.search.gradient_free.minimise import Evaluator, missing
+from dpsc.search.gradient_free.minimise import Evaluator
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,12 @@ class CMA:
 
     step: float = 0.5
     separable: bool = False
+    library: ClassVar[str] = "cma"
 
     def search(self, evaluate: Evaluator, start: Tensor, *, seed: int) -> None:
         """Sample, rank, adapt."""
-        try:
-            import cma
-        except ImportError as error:
-            raise missing("cma", error) from error
+        import cma
+
         generator = numpy.random.default_rng(seed)
         strategy = cma.CMAEvolutionStrategy(
             start.reshape(-1).double().numpy(),

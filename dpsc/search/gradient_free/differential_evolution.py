@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy
 import torch
@@ -20,6 +21,7 @@ class DifferentialEvolution:
     """
 
     members: int = 40
+    library: ClassVar[str] = "scipy.optimize"
 
     def search(self, evaluate: Evaluator, start: Tensor, *, seed: int) -> None:
         """Mutate, cross, select."""

@@ -5,6 +5,7 @@ Letters: `C` candidates in one call, `N` items, `K` parameters an item, `d` all 
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
 from collections.abc import Callable
@@ -21,7 +22,10 @@ Objective = Callable[[Tensor], Tensor]
 
 
 class Method(Protocol):
-    """A way to search; frozen, with its own settings. Add one as a file of this folder and a line in the tests' list."""
+    """A way to search; frozen, with its own settings. Add one as a file of this folder and a line in the tests' list.
+
+    A class attribute `library` names the module it stands on, if any: it is imported before the clock starts.
+    """
 
     def search(self, evaluate: Evaluator, start: Tensor, *, seed: int) -> None:
         """Ask `evaluate` for values until it ends the search, or return by a stopping rule of the method's own."""
@@ -213,6 +217,7 @@ def minimise(
     most = math.inf if evaluations is None else checks.at_least("evaluations", evaluations, 1)
     limit = math.inf if seconds is None else checks.positive("seconds", seconds)
     box = _box(bounds, start)
+    _import(getattr(method, "library", None))
     evaluate = Evaluator(objective, start.detach(), box, most, limit, checks.at_least("rows", rows, 1), clock)
     evaluate.first()
     ended = "its own stopping rule"
@@ -242,6 +247,10 @@ def _say(x: Tensor) -> str:
     return f"({', '.join(values)}{', ...' if x.numel() > 4 else ''})"
 
 
-def missing(package: str, error: ImportError) -> ImportError:
-    """The error for an optional package that is not there."""
-    return ImportError(f"{package} is not installed: install the extra `dpsc[search]` ({error})")
+def _import(library: str | None) -> None:
+    """Loading a library is no part of a search."""
+    if library is not None:
+        try:
+            importlib.import_module(library)
+        except ImportError as error:
+            raise ImportError(f"{library} is not installed: install the extra `dpsc[search]` ({error})") from error

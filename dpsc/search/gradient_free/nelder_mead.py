@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ class NelderMead:
     """
 
     tolerance: float = 1e-4
+    library: ClassVar[str] = "scipy.optimize"
 
     def search(self, evaluate: Evaluator, start: Tensor, *, seed: int) -> None:
         """Move the simplex; no random numbers."""

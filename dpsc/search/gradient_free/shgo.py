@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ class SHGO:
     points: int = 128
     rounds: int = 3
     local: int = 300
+    library: ClassVar[str] = "scipy.optimize"
 
     def search(self, evaluate: Evaluator, start: Tensor, *, seed: int) -> None:
         """Sample, triangulate, descend; the Sobol points are those of scipy, not of the seed."""

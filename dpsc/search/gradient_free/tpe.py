@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from dpsc.search.gradient_free.minimise import Evaluator, missing
+from dpsc.search.gradient_free.minimise import Evaluator
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,12 @@ class TPE:
     """
 
     random_first: int = 10
+    library: ClassVar[str] = "optuna"
 
     def search(self, evaluate: Evaluator, start: Tensor, *, seed: int) -> None:
         """Ask, evaluate, tell."""
-        try:
-            import optuna
-        except ImportError as error:
-            raise missing("optuna", error) from error
+        import optuna
+
         lower, upper = evaluate.box("TPE")
         box: dict[str, optuna.distributions.BaseDistribution] = {
             f"x{i}": optuna.distributions.FloatDistribution(low, high) for i, (low, high) in enumerate(zip(lower.tolist(), upper.tolist(), strict=True))
