@@ -36,7 +36,7 @@ from experiments.textbook_levels import (
     poisson_reorder,
     uncertain_yield,
 )
-from experiments.textbook_plans import SERIAL, horizon, local_holding_cost, lot_plan, serial_price, service
+from experiments.textbook_plans import SERIAL, horizon, joint_replenishment, local_holding_cost, lot_plan, serial_price, service
 from experiments.textbook_problem import Problem, whole_neighbours
 
 
@@ -117,6 +117,7 @@ def problems(anneal: Mapping[str, Anneal], seed: int) -> list[Problem]:
         *(poisson_reorder(i) for i in textbook.POISSON_REORDER),
         *normal_reorder(textbook.NORMAL_REORDER),
         *(lot_plan(i, seed) for i in textbook.LOT_PLANS),
+        *(joint_replenishment(i) for i in textbook.JOINT),
         *(horizon(i, anneal["finite horizon"]) for i in textbook.HORIZONS),
         *(service(i, seed) for i in textbook.SERVICE),
     ]
@@ -232,6 +233,11 @@ def printed(solved: Sequence[Problem]) -> list[dict[str, Any]]:
         for period, value in enumerate(instance.known.get("orders", [])):
             if value > 0:
                 add(instance, f"order_{period + 1}", value, decision[period])
+    for instance in textbook.JOINT:
+        decision, cost = by_name[instance.name.removeprefix("textbook_")].optimum
+        add(instance, "cost", instance.known["cost"], cost)
+        for item, value in enumerate(instance.known["multiples"]):
+            add(instance, f"multiple_{item + 1}", value, decision[item])
     for what, computed in zip(("reorder_point", "order_up_to_level"), power_approximation(**textbook.POWER_APPROXIMATION.parameters), strict=True):
         add(textbook.POWER_APPROXIMATION, what, textbook.POWER_APPROXIMATION.known[what], computed)
     normal = NormalReorder(**textbook.NORMAL_REORDER.parameters)

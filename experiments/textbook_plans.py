@@ -13,9 +13,9 @@ from torch import Tensor
 from dpsc import noise
 from dpsc.instances import textbook
 from dpsc.relax import Anneal, step
-from dpsc.search import FiniteHorizon, GuaranteedService, plan_cost, serial_cost, wagner_whitin
+from dpsc.search import FiniteHorizon, GuaranteedService, JointReplenishment, plan_cost, serial_cost, wagner_whitin
 from dpsc.types import Instance
-from experiments.textbook_problem import Decision, Problem, short
+from experiments.textbook_problem import Decision, Problem, short, whole_neighbours
 
 EXPLORED = 1.0  # inventories that enter a period of a finite horizon, for one that started
 
@@ -49,6 +49,28 @@ def lot_plan(instance: Instance, seed: int, starts: int = 8) -> Problem:
         return [tuple(orders)]
 
     return Problem(short(instance), "lot plan", drawn, loss, decisions, lambda orders: plan_cost(orders, **p), (best.orders, best.cost))
+
+
+def joint_replenishment(instance: Instance) -> Problem:
+    """m_i = 1 + softplus of a parameter, from 2."""
+    p = instance.parameters
+    referee = JointReplenishment(**p)
+    best = referee.optimum()
+    item, holding = (
+        torch.tensor(v, dtype=torch.float64) for v in (p["item_order_cost"], [h * d for h, d in zip(p["holding_cost"], p["demand_rate"], strict=True)])
+    )
+
+    def loss(theta: Tensor, done: float) -> Tensor:
+        m = 1 + torch.nn.functional.softplus(theta)
+        return (2 * (p["order_cost"] + (item / m).sum(-1)) * (holding * m).sum(-1)).sqrt()
+
+    def decisions(v: Sequence[float]) -> list[Decision]:
+        return whole_neighbours([1 + math.log1p(math.exp(x)) for x in v])
+
+    start = torch.full((1, len(item)), math.log(math.e - 1), dtype=torch.float64)
+    return Problem(
+        short(instance), "joint replenishment", start, loss, decisions, lambda m: referee.plan([int(x) for x in m]).cost, (best.multiples, best.cost)
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ finite horizon

@@ -118,6 +118,25 @@ NORMAL_REORDER = _instance(
         "safety_stock": [190.337, 304.047], "loss_function": [126.867, 328.449],
     },
 )  # fmt: skip
+JOINT = tuple(
+    Instance(
+        f"textbook_joint_replenishment_{name}",
+        f"{place}, as shipped with stockpyl 1.0.2 (Snyder); optimum by enumeration with an independent script",
+        {"order_cost": order_cost, "item_order_cost": item, "holding_cost": holding, "demand_rate": demand},
+        {"multiples": multiples, "cost": cost},
+    )
+    for name, place, order_cost, item, holding, demand, multiples, cost in (
+        ("3", "Joint replenishment of three items", 600.0, [120.0, 840.0, 300.0], [160.0, 20.0, 50.0], [1.0, 1.0, 1.0], [1, 3, 1], 837.8544),
+        (
+            "4", "Silver, Pyke & Peterson (1998), joint replenishment of four items", 40.0, [15.0] * 4, [0.24] * 4, [86000.0, 12500.0, 1400.0, 3000.0],
+            [1, 1, 4, 3], 2067.6508,
+        ),
+        (
+            "4_dear", "Joint replenishment of four items with dear orders", 20000.0, [36000.0, 46000.0, 34000.0, 38000.0], [1000.0, 900.0, 1200.0, 1000.0],
+            [1780.0, 445.0, 920.0, 175.0], [1, 2, 1, 3], 1028646.3597,
+        ),
+    )
+)  # fmt: skip
 SERIAL_POISSON = tuple(
     Instance(
         f"textbook_shang_song_{row}",
@@ -198,6 +217,7 @@ ALL = (
     POWER_APPROXIMATION,
     *HORIZONS,
     *LOT_PLANS,
+    *JOINT,
     *POISSON_REORDER,
     NORMAL_REORDER,
     *SERIAL_POISSON,

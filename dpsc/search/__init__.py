@@ -17,6 +17,7 @@ from dpsc.search.gradient_free import (
 )
 from dpsc.search.guaranteed_service import GuaranteedService, ServicePlan
 from dpsc.search.integers import BestInteger, integer_box_optimum
+from dpsc.search.joint_replenishment import JointPlan, JointReplenishment
 from dpsc.search.lost_sales import LostSales, capped_base_stock
 from dpsc.search.newsvendor import BaseStock, NormalNewsvendor, newsvendor_costs
 from dpsc.search.order_up_to import OrderUpTo, OrderUpToCost, power_approximation
@@ -41,6 +42,8 @@ __all__ = [
     "Found",
     "GuaranteedService",
     "HorizonPlan",
+    "JointPlan",
+    "JointReplenishment",
     "Lattice",
     "LostSales",
     "LotPlan",
