@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dpsc import instances
-from dpsc.relax import Anneal, Ramp, Smoothed, linear
+from dpsc.relax import Anneal, Normal, Smoothed, linear
 from experiments.context import RunContext
 from experiments.lost_sales import Case, run
 
@@ -20,14 +20,14 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> RunContext:
 
 
 def test_two_small_instances_from_start_to_report(context: RunContext) -> None:
-    adam = {"capped": functools.partial(torch.optim.Adam, lr=0.3), "network": functools.partial(torch.optim.Adam, lr=0.01)}
+    adam = {"capped": functools.partial(torch.optim.Adam, lr=0.3), "network": functools.partial(torch.optim.Adam, lr=0.02)}
     found = run(
         context=context,
         names=["lost_sales_poisson_2_9", "lost_sales_geometric_1_4"],
         steps={"capped": 80, "network": 200},
         optimizer=adam,
         width=24,
-        anneal=Anneal(Smoothed, Ramp, 1.0, 0.15, curve=linear),
+        anneal=Anneal(Smoothed, Normal, 0.5, 0.05, curve=linear),
     )
     assert -1e-4 < found.metrics["gap_pct_poisson_2_9"] < 0.1
     assert -1e-4 < found.metrics["gap_pct_geometric_1_4"] < 0.1
