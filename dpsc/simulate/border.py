@@ -167,11 +167,16 @@ def check_futures(world: World, noise: Noise, state: State) -> int:
     return periods
 
 
-def overflow(world: World, state: State, values: Iterable[tuple[str, Tensor]]) -> str | None:
-    """Which quantity is no number any more, at which point, if any."""
+def overflow(world: World, values: Iterable[tuple[str, Tensor]], largest: float) -> str | None:
+    """Which quantity is no number any more, or (of whole units) too large to be counted one by one, and where; None if all is well."""
     for name, value in values:
         bad = ~torch.isfinite(value)
+        why = ""
+        if not bool(bad.any()):
+            bad = value > largest
+            why = f", above {largest:g}, where {str(value.dtype).removeprefix('torch.')} stops counting single units"
         if bool(bad.any()):
             where = tuple(bad.nonzero()[0].tolist())
-            return f"{name} became {value[where].item()} for {_of(world, 'N' if value.shape[-1] == world.network.points else 'E', where[-1])}, index {where}"
+            letter = "N" if value.shape[-1] == world.network.points else "E"
+            return f"{name} became {value[where].item():g}{why} for {_of(world, letter, where[-1])}, index {where}"
     return None

@@ -27,6 +27,16 @@ def gather(x: Tensor, index: tuple[int, ...]) -> Tensor:
     return x.index_select(-1, _tensor(index, x.device))
 
 
+def joined(first: Tensor, second: Tensor, index: tuple[int, ...]) -> Tensor:
+    """`gather` from `first` and `second` side by side, without laying them side by side where the picks are the beginning of one and the end of the other."""
+    size = first.shape[-1]
+    split = sum(k < size for k in index)
+    head, tail = index[:split], tuple(k - size for k in index[split:])
+    if all(k < size for k in head) and all(k >= 0 for k in tail):
+        return torch.cat([gather(first, head), gather(second, tail)], -1) if tail else gather(first, head)
+    return gather(torch.cat([first, second], -1), index)
+
+
 def scatter(x: Tensor, index: tuple[int, ...], size: int) -> Tensor:
     """`(..., len(index))` -> `(..., size)`: entry k is added to place index[k], the other places are 0."""
     if _run(index):

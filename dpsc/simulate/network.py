@@ -174,7 +174,10 @@ class Network:
         key = (local.dtype, local.device)
         if key not in self._contents:
             self._contents[key] = self.content.to(dtype=local.dtype, device=local.device)
-        return local @ self._contents[key]
+        content = self._contents[key]
+        if local.dim() > 1 and local.stride(-1) > local.stride(-2) > 0:  # paths innermost, the fast layout where points are few: leave it so
+            return (content.mT @ local.mT).mT
+        return local @ content
 
     @functools.cached_property
     def _contents(self) -> dict[Any, Tensor]:

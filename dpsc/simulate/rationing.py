@@ -15,7 +15,7 @@ from torch import Tensor
 from dpsc.relax import Kernel, water_fill
 from dpsc.relax.operations import Soft
 from dpsc.simulate.indivisible import whole_units
-from dpsc.simulate.layout import constant, gather, scatter
+from dpsc.simulate.layout import constant, gather, joined, scatter
 from dpsc.simulate.network import Network
 from dpsc.types import Relaxation
 
@@ -121,10 +121,9 @@ def ship(stock: Tensor, wanted: Tensor, *, network: Network, ration: Ration, rel
     given = ration(held, asked, edges=network.customers, relax=relax, whole=whole).flatten(-2)
     if units is not None:
         given = given / units
-    everything = torch.cat([given, wanted], -1)
     shipped: Tensor | None = None
     for place in zip(*network.inputs, strict=True):
-        part = gather(everything, place)
+        part = joined(given, wanted, place)
         shipped = part if shipped is None else torch.minimum(shipped, part)
     assert shipped is not None
     if units is None:  # every edge has one input: what is given is what is drawn

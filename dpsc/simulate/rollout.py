@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -74,14 +75,21 @@ def rollout(
         raise InputError(f"warm_up must be shorter than the {periods} periods of demand, got {warm_up}")
     past = _past(noise.demand, checks.at_least("observe", observe, 0), history)
 
+    # Above this, a floating-point number does not count single units any more.
+    largest = 2 / torch.finfo(start.on_hand.dtype).eps if world.whole else math.inf
+    peak = start.on_hand.new_zeros(())
+
     def play(watch: bool) -> Rollout:
+        nonlocal peak
         state, total, kept = start, None, []
         for period in range(periods):
             known = Context(period, None if past is None else past[period : period + observe], None if features is None else features[period])
             action = functools.partial(_asked, policy, known, relax)
             state, flow = advance(state, action, noise.at(period), world=world, relax=relax, period=period)
+            if world.whole:
+                peak = torch.maximum(peak, state.on_hand.detach().amax())
             if watch:
-                found = overflow(world, state, _quantities(state, flow))
+                found = overflow(world, _quantities(state, flow), largest)
                 if found:
                     raise InputError(f"the simulation overflowed in period {period}: {found}")
             if price is None:
@@ -94,7 +102,7 @@ def rollout(
     result = play(False)
     with torch.no_grad():
         seen = [value for _, value in _quantities(result.state, None)] + ([] if result.total is None else [result.total])
-        if not all(bool(torch.isfinite(value).all()) for value in seen):
+        if not all(bool(torch.isfinite(value).all()) for value in seen) or not bool(peak <= largest):
             play(True)
             raise InputError("the price of a period overflowed, although every quantity of the simulation is finite")
     return result

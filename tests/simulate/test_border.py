@@ -92,6 +92,11 @@ MISTAKES: list[tuple[Callable[[], object], type[DpscError], str]] = [
     (lambda: play(policy=lambda state, context, *, relax: state.on_hand[..., :1]), ShapeError, r"an order must have shape .*S, 2\).*got \(3, 1\)"),
     # overflow, and a policy that breaks its word
     (lambda: play(policy=growing), InputError, r"the simulation overflowed in period 3: the order became inf for point 1, index \(0, 1\)"),
+    (
+        lambda: play(world(whole=True), policy=lambda state, context, *, relax: torch.full_like(state.on_hand, 1e16 if context.period == 1 else 1.0)),
+        InputError,
+        r"the simulation overflowed in period 1: the order became 1e\+16, above 9.0072e\+15, where float64 stops counting single units for point 0",
+    ),
     (lambda: play(policy=lambda state, context, *, relax: -torch.ones_like(state.on_hand)), InputError, r"the quantity of order_gate must be >= 0, got -1.0"),
     # prices
     (lambda: Costs(holding=math.nan), InputError, r"holding must be finite, got nan"),

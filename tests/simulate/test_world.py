@@ -17,6 +17,7 @@ from dpsc.relax import Exact, Logistic, Smoothed, StraightThrough, equal, round,
 from dpsc.simulate import replenishment, serial
 from dpsc.simulate.events import expire, order, receive, serve
 from dpsc.simulate.network import Network
+from dpsc.simulate.rationing import ByPriority
 from dpsc.simulate.rollout import Rollout, rollout
 from dpsc.simulate.world import Event, Noise, Order, State, World, start
 from dpsc.types import Context, Relaxation
@@ -176,7 +177,8 @@ def test_the_serial_line_is_a_case(order_first: bool, charge_pipeline: bool) -> 
 def warehouse(level: Tensor, demand: Tensor, **rules: Any) -> Rollout:
     """One warehouse and three stores under echelon base-stock levels `(..., 4)`; demand `(T, S, 4)`."""
     world = World(network=Network.distribution(3), lead_time=double(2, 3, 2, 3), events=(receive, order, serve), **rules)
-    costs = Costs(holding=double(1, 1, 1, 0.3), lost_sale=double(9, 9, 9, 0), backorder=double(9, 9, 9, 0))
+    penalty = double(9, 9, 9, 0).to(level)
+    costs = Costs(holding=double(1, 1, 1, 0.3).to(level), lost_sale=penalty, backorder=penalty)
 
     def policy(state: State, context: Context, *, relax: Relaxation) -> Tensor:
         return (level[..., None, :] - state.echelon_position()).clamp_min(0)
@@ -198,6 +200,36 @@ def test_candidates_are_leading_dimensions_and_shards_are_the_whole() -> None:
         for j in range(3):
             assert torch.equal(together[i, j], warehouse(levels[i, j], demand).total)
     assert torch.equal(together, torch.cat([warehouse(levels, part).total for part in (demand[:, :5], demand[:, 5:])], -1))  # type: ignore[misc]
+
+
+def test_layout_and_precision_do_not_matter() -> None:
+    """Paths may lie innermost in memory, which is faster where points are few; single precision counts the same whole units."""
+    level, demand = double(20, 15, 18, 70), demands()
+    for wait in (0.0, 1.0):
+        row = warehouse(level, demand, wait=wait, ration=ByPriority(double(1, 2, 3, 0)))
+        column = warehouse(level, demand.mT.contiguous().mT, wait=wait, ration=ByPriority(double(1, 2, 3, 0)))
+        single = warehouse(level.float(), demand.float(), wait=wait, ration=ByPriority(torch.tensor([1.0, 2.0, 3.0, 0.0])))
+        assert torch.equal(row.state.on_hand, column.state.on_hand)
+        assert torch.equal(row.state.on_hand.float(), single.state.on_hand)
+        assert torch.equal(row.state.backorder.float(), single.state.backorder)
+        assert single.state.on_hand.dtype == torch.float32
+        assert row.total is not None
+        assert column.total is not None
+        assert torch.allclose(row.total, column.total, rtol=1e-14)
+
+
+@pytest.mark.gpu
+def test_the_gpu_plays_as_the_cpu_does() -> None:
+    """The same program, without a device argument: every tensor says where it lives."""
+    found = []
+    for device in ("cpu", "cuda"):
+        level = double(20, 15, 18, 70).to(device).requires_grad_()
+        total = warehouse(level, demands().to(device), wait=0.5).total
+        assert total is not None
+        assert total.device.type == device
+        found.append((total.detach().cpu(), torch.autograd.grad(total.mean(), level)[0].cpu()))
+    assert torch.allclose(found[0][0], found[1][0], rtol=1e-12)
+    assert torch.allclose(found[0][1], found[1][1], rtol=1e-9)
 
 
 @pytest.mark.parametrize("wait", [0.0, 1.0, 0.25])
