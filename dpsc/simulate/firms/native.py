@@ -11,6 +11,7 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -53,9 +54,11 @@ def _load(compiler: str) -> ctypes.CDLL:
     for folder in _folders():
         place = folder / f"firms-{name}.so"
         try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _ours(folder)
             if not place.exists():
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 _build(compiler, place)
+            _ours(place)
             loaded = ctypes.CDLL(str(place))
         except PermissionError:
             continue
@@ -64,7 +67,7 @@ def _load(compiler: str) -> ctypes.CDLL:
         loaded.dpsc_ario.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         loaded.dpsc_ario.restype = None
         return loaded
-    raise PermissionError("no folder for compiled kernels can be written; set DPSC_CACHE")
+    raise PermissionError("no folder for compiled kernels can be written safely; set DPSC_CACHE to one that is yours alone")
 
 
 def _folders() -> list[Path]:
@@ -76,6 +79,16 @@ def _folders() -> list[Path]:
     return [(Path(home) if home else Path.home() / ".cache") / "dpsc", Path(tempfile.gettempdir()) / f"dpsc-{user}"]
 
 
+def _ours(path: Path) -> None:
+    """Code is loaded only from what this user (or root) owns and nobody else may write: the name of a folder for temporary files can be guessed.
+
+    Raises: PermissionError.
+    """
+    about = path.stat()
+    if hasattr(os, "getuid") and (about.st_uid not in (os.getuid(), 0) or about.st_mode & stat.S_IWOTH):
+        raise PermissionError(f"{path} belongs to somebody else, or everybody may write it")
+
+
 def _build(compiler: str, place: Path) -> None:
     """Built beside its place and moved there: two processes may do so at once."""
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
@@ -84,6 +97,7 @@ def _build(compiler: str, place: Path) -> None:
         for tuned in (["-march=native"], []):  # some compilers do not know the machine they run on
             done = subprocess.run([compiler, *FLAGS, *tuned, *map(str, SOURCES), "-o", str(made)], capture_output=True, text=True, check=False, timeout=SECONDS)
             if not done.returncode:
+                made.chmod(0o700)
                 os.replace(made, place)
                 return
             error = subprocess.CalledProcessError(done.returncode, compiler, done.stdout, done.stderr)

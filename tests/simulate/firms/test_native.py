@@ -74,3 +74,14 @@ def test_a_built_library_is_kept(tmp_path: Path) -> None:
     stamp = kept.stat().st_mtime_ns
     say(tmp_path, **environment)
     assert kept.stat().st_mtime_ns == stamp, "built once"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners and modes are POSIX")
+def test_nothing_is_loaded_from_a_folder_that_everybody_may_write(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    folder.chmod(0o777)
+    words, _, _ = say(tmp_path, DPSC_CACHE=str(folder))
+    assert words.startswith("False")
+    assert "no folder for compiled kernels can be written safely" in words
+    assert not list(folder.iterdir())
