@@ -149,8 +149,8 @@ def run(
             Section(
                 "Which firms would be missed most",
                 "What final demand loses when a firm stops for good, by removing the firms one by one, against one gradient at rest (straight-through, "
-                f"sharpness 1): rank correlation {metrics['rank_correlation']:.3f}, that of size alone {metrics['rank_correlation_size']:.3f}. Holding stock is another "
-                f"matter: the money that a firm gets has rank correlation {metrics['rank_correlation_stock']:.3f} with being missed.",
+                f"sharpness 1): rank correlation {metrics['rank_correlation']:.3f}, that of size alone {metrics['rank_correlation_size']:.3f}. Holding stock "
+                f"is another matter: the money that a firm gets has rank correlation {metrics['rank_correlation_stock']:.3f} with being missed.",
                 figures=("ranks",),
             ),
         ],

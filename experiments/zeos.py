@@ -280,8 +280,8 @@ def _outcome(
             Section(
                 "What the distribution and the percentile are worth",
                 "The same recipe, for the mean cost, and for one future that has the mean of everything, all judged on fresh futures. The objective is the sum "
-                "of the percentiles of single articles. In the total of all articles (figure, last column) risks level out, so that there the policy of the means "
-                "may have the lower percentile.",
+                "of the percentiles of single articles. In the total of all articles (figure, last column) risks level out, so that there the policy of the "
+                "means may have the lower percentile.",
                 tables=("ablation",),
                 figures=("costs",),
             ),

@@ -30,8 +30,8 @@ class Multipliers(nn.Module):
     Args:
         shapes: constraint -> shape of its g, `()` or `(N,)`.
         penalty: rho > 0, money for the square of one unit of g; larger keeps the constraint sooner and makes the loss stiffer. A number, or one for each name.
-        rate: step > 0 of the ascent relative to rho. 1 is the classical method, after exact minimisations; after every training step that lets prices and policy
-            chase each other, and about 1/rate steps pass until a price has settled.
+        rate: step > 0 of the ascent relative to rho. 1 is the classical method, after exact minimisations; after every training step that lets prices and
+            policy chase each other, and about 1/rate steps pass until a price has settled.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], *, penalty: float | Mapping[str, float], rate: float = 0.05) -> None:
