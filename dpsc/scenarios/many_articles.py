@@ -64,7 +64,7 @@ def articles_at(item: Tensor, *, seed: int) -> Articles:
     return Articles(**{name: x.float() for name, x in columns.items()})
 
 
-class Futures:
+class TabulatedFutures:
     """Demand, lead times, return lags and rounding of returns at the addresses (item, path, week), from a table of inverse distribution functions.
 
     Args:
@@ -131,7 +131,7 @@ def optimise(
     count: int,
     *,
     first: Mapping[str, float],
-    futures: Futures,
+    futures: TabulatedFutures,
     paths: int,
     steps: int,
     shard: int,

@@ -76,7 +76,7 @@ def many_articles(_: Arrays, count: int, shard: int, other_shard: int, checked: 
         return scenario.optimise(
             articles,
             first=dict(zip(scenario.PARAMETERS, START, strict=True)),
-            futures=scenario.Futures(0, compiled=True),
+            futures=scenario.TabulatedFutures(0, compiled=True),
             paths=32,
             steps=20,
             shard=size,

@@ -14,10 +14,10 @@ from dpsc.instances.replenishment import Articles, articles
 from dpsc.objective import Quantile
 from dpsc.relax import Anneal, Logistic, Smoothed, StraightThrough
 from dpsc.scenarios import many_articles
-from dpsc.scenarios.many_articles import Futures, articles_at, optimise
+from dpsc.scenarios.many_articles import TabulatedFutures, articles_at, optimise
 from dpsc.simulate.replenishment import PARAMETERS
 
-FUTURES = Futures(5)
+FUTURES = TabulatedFutures(5)
 
 
 def trained(count: int, shard: int, **changes: Any) -> many_articles.Optimised:
@@ -64,7 +64,7 @@ def test_the_laws_are_those_of_the_definition() -> None:
         a, b = getattr(mine, name).double(), getattr(theirs, name)
         assert abs(float(a.mean() - b.mean())) <= 4 * float(b.std()) * (2 / 4000) ** 0.5 + 1e-6, name
     of, item = articles_at(torch.arange(48), seed=1), torch.arange(48)
-    drawn = Futures(2).paths(of, item, torch.arange(600))
+    drawn = TabulatedFutures(2).paths(of, item, torch.arange(600))
     assert drawn.demand.shape == (12, 600, 48)
     assert float(drawn.demand.mean() / of.mean_demand.mean()) == pytest.approx(1.0, abs=0.03)
     assert (float(drawn.lead_time.min()), float(drawn.lead_time.max())) == (1, 4)
@@ -72,7 +72,7 @@ def test_the_laws_are_those_of_the_definition() -> None:
     assert torch.allclose(drawn.lead_time.mean((0, 1)), true, atol=0.04)
     assert [float((drawn.return_lag == k).double().mean()) for k in (1, 2, 3)] == pytest.approx([1 / 3] * 3, abs=0.01)
     assert float(drawn.uniform.mean()) == pytest.approx(0.5, abs=0.005)
-    other = Futures(2, "report").paths(of, item, torch.arange(600))
+    other = TabulatedFutures(2, "report").paths(of, item, torch.arange(600))
     assert abs(float(torch.corrcoef(torch.stack([other.uniform.flatten(), drawn.uniform.flatten()]))[0, 1])) < 0.01
 
 
