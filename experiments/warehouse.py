@@ -55,7 +55,8 @@ class Setting:
 
 
 class Futures(NamedTuple):
-    """Demand `(T, S, N)` of the stores, the first stock `(S, N + 1)` or `(N + 1,)`, and what the policy is told in each period `(T, S, N + 1, F)`."""
+    """Demand `(T, ..., S, N)` of the stores, the first stock `(..., N + 1)` of all S paths, what the policy is told in each period `(T, ..., S, N + 1, F)`, and
+    demand before the first period `(K, ..., S, N)`; leading dimensions are candidates or, for real data, products."""
 
     demand: Tensor
     stock: Tensor
@@ -90,6 +91,11 @@ class Watched(NamedTuple):
     pipeline: Tensor
     ordered: Tensor
 
+    def along_products(self) -> Watched:
+        """`(T, P, 1, N)` -> `(T, P, N)`: products, each with one future, take the place of futures."""
+        flow = Flow(*(None if x is None else x[:, :, 0] for x in self.flow[:-1]), pipeline=(self.flow.in_transit[:, :, 0],))  # type: ignore[arg-type]
+        return Watched(flow, self.on_hand[:, :, 0], self.pipeline[..., 0, :], self.ordered[:, :, 0])
+
 
 def watch(setting: Setting, policy: Policy, futures: Futures, *, observe: int = 0) -> Watched:
     """Play and keep everything."""
@@ -110,10 +116,8 @@ def watch(setting: Setting, policy: Policy, futures: Futures, *, observe: int = 
 
 
 def _first(setting: Setting, futures: Futures) -> State:
-    """The first state; a stock of its own for every path takes the place of the common one."""
-    common = futures.stock if futures.stock.dim() == 1 else futures.stock[0]
-    state = start(setting.world, common, paths=futures.demand.shape[1])
-    return state if futures.stock.dim() == 1 else state._replace(on_hand=futures.stock)
+    """The first state: stock on hand, nothing on the way."""
+    return start(setting.world, futures.stock, paths=futures.demand.shape[-2])
 
 
 def _padded(demand: Tensor) -> Tensor:
@@ -186,7 +190,9 @@ def compare(echelon: Tensor, neural: Tensor) -> Compared:
     return Compared(echelon, neural, mean_interval(100 * (neural - echelon) / echelon.mean()))
 
 
-def pictures(setting: Setting, watched: Mapping[str, Watched], costs: Mapping[str, Tensor], *, warm_up: int, period: str, prefix: str) -> dict[str, Figure]:
+def pictures(
+    setting: Setting, watched: Mapping[str, Watched], costs: Mapping[str, Tensor], *, warm_up: int, period: str, prefix: str, each: str = "futures"
+) -> dict[str, Figure]:
     """Trajectories, cost breakdown and cost distribution of both policies."""
     stores = setting.network.stores
     lines: dict[str, dict[str, Tensor]] = {"stock of all stores, units": {}, "stock of the warehouse, units": {}}
@@ -207,7 +213,7 @@ def pictures(setting: Setting, watched: Mapping[str, Watched], costs: Mapping[st
             "lost sales": float(spent["lost_sale"].mean()) / periods,
         }
     return {
-        f"{prefix}_trajectories": trajectories(lines, x_label=period, first=warm_up),
+        f"{prefix}_trajectories": trajectories(lines, x_label=period, first=warm_up, each=each),
         f"{prefix}_breakdown": cost_breakdown(parts, label=f"money a {period}"),
-        f"{prefix}_distribution": cost_distribution(costs, label=f"mean cost of a future, money a {period}"),
+        f"{prefix}_distribution": cost_distribution(costs, label=f"mean cost, money a {period}", each=each),
     }

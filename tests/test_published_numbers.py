@@ -154,6 +154,7 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
     "textbook": {"worst_gap_pct": ("<=", 0.5, 0), "printed_numbers_missed": ("=", 0, 0)},
     "assemble_to_order": {"continuous_pct": (">=", 99.7, 0), "integer_pct": (">=", 99.5, 0)},
     "one_warehouse": {**{f"not_worse_{n}": ("<=", 0, 0) for n in (3, 10, 50)}, **{f"cpu_s_{n}": ("<=", 300, 0) for n in (3, 10, 50)}},
+    "favorita_stores": {"not_worse": ("<=", 0, 0)},
     "serial_hdpo": {**{f"gap_pct_p{p}": ("<=", 0.05, 0) for p in (4, 9, 19, 39)}, "cost_example_6_1": ("<=", 47.74, 0)},
     "firms_from_table": {"balance_error": ("<=", 1e-12, 0), "sector_total_error": ("<=", 1e-12, 0), "rank_correlation": (">=", 0.8, 0)},
     "firm_stocks": {f"below_{rival}_pct": (">=", 0.0, 0) for rival in ("greedy", "gradient_free")},

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def trajectories(series: Mapping[str, Mapping[str, Values]], *, x_label: str, bands: Sequence[float] = (0.1, 0.25), first: int = 0) -> Figure:
+def trajectories(
+    series: Mapping[str, Mapping[str, Values]], *, x_label: str, bands: Sequence[float] = (0.1, 0.25), first: int = 0, each: str = "futures"
+) -> Figure:
     """How stock, orders, sales ... move: the median future in bands of quantiles, one panel a quantity on a common time axis.
 
     Args:
@@ -23,6 +25,7 @@ def trajectories(series: Mapping[str, Mapping[str, Values]], *, x_label: str, ba
         x_label: of the time axis, with its unit.
         bands: lower quantiles q in (0, 1/2), the widest band first; each is drawn from q to 1 - q.
         first: number of the first period.
+        each: what the S columns are.
     Raises: InputError, ShapeError.
     """
     panels = {
@@ -44,7 +47,7 @@ def trajectories(series: Mapping[str, Mapping[str, Values]], *, x_label: str, ba
             axes.plot(period, numpy.median(values, axis=1), color=colour, linestyle=dash, linewidth=1.7, label=literal(name))
         axes.set_title(literal(quantity), loc="left", fontsize=10, color=INK)
     words = ", ".join(f"{100 * q:g} to {100 * (1 - q):g}" for q in bands)
-    axes_list[-1].set_xlabel(literal(f"{x_label}   (line: median; bands: {words} % of the futures)"), fontsize=9, color=INK)
+    axes_list[-1].set_xlabel(literal(f"{x_label}   (line: median; bands: {words} % of the {each})"), fontsize=9, color=INK)
     if len(policies) > 1:
         handles = {handle.get_label(): handle for axes in axes_list for handle in axes.get_lines()}
         figure.legend(handles=list(handles.values()), loc="outside upper right", ncols=min(len(policies), 4), frameon=False, fontsize=9, labelcolor=INK)
@@ -97,13 +100,14 @@ def cost_breakdown(costs: Mapping[str, Mapping[str, float]], *, label: str) -> F
     return figure
 
 
-def cost_distribution(costs: Mapping[str, Values], *, label: str, level: float = 0.75) -> Figure:
+def cost_distribution(costs: Mapping[str, Values], *, label: str, level: float = 0.75, each: str = "futures") -> Figure:
     """How the cost of each policy spreads over futures, with its mean, its quantile and its conditional value at risk (the mean of the worst futures).
 
     Args:
         costs: policy -> cost of each future.
         label: of the axis, with its unit.
         level: of both risk measures, in (0, 1); .75 marks P75 and the mean of the worst quarter.
+        each: what a cost is of.
     Raises: InputError, ShapeError.
     """
     if not 0 < level < 1:
@@ -120,8 +124,8 @@ def cost_distribution(costs: Mapping[str, Values], *, label: str, level: float =
         for dash, (word, value) in zip(("-", "--", ":"), marks.items(), strict=True):
             axes.axvline(value, color=INK, linestyle=dash, linewidth=1.5, label=f"{word} {value:.5g}")
         axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper right")
-        axes.set_title(literal(f"{name}, {len(values)} futures"), loc="left", fontsize=10, color=INK)
-        axes.set_ylabel("futures", fontsize=9, color=INK)
+        axes.set_title(literal(f"{name}, {len(values)} {each}"), loc="left", fontsize=10, color=INK)
+        axes.set_ylabel(literal(each), fontsize=9, color=INK)
     panels[-1].set_xlim(low - 0.02 * spread, low + 1.02 * spread)
     panels[-1].set_xlabel(literal(label), fontsize=10, color=INK)
     return figure
