@@ -29,14 +29,14 @@ def capped_order(position: Tensor, level: Tensor, cap: Tensor) -> Tensor:
 class CorrectedCappedOrder(nn.Module):
     """A capped base-stock rule plus a network of its state: q = [min([S - IP]^+, r) + f(features)]^+.
 
-    The features are everything in the pipeline, its total, the stock projected to the day the order arrives, and the capped order itself, standardised. The
-    last layer starts small, so training starts at the capped rule.
+    The features are everything in the pipeline, its total, the capped order itself and, where it is known, the stock projected to the day the order arrives,
+    all standardised. The last layer starts small, so training starts at the capped rule.
 
     Args:
         level: S, units.
         cap: r, units.
         states: `(n, L)` states whose mean and spread standardise the features.
-        projected: `(n,)` stock expected to be on hand when an order of today arrives, units.
+        projected: `(n,)` stock expected to be on hand when an order of today arrives, units; None to do without it, here and in every call.
         weight: `(n,)` importance of the states, such as their share of time.
         width: of the two hidden layers.
         seed: of the weights.
@@ -48,8 +48,9 @@ class CorrectedCappedOrder(nn.Module):
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, level: float, cap: float, *, states: Tensor, projected: Tensor, weight: Tensor, width: int, seed: int) -> None:
+    def __init__(self, level: float, cap: float, *, states: Tensor, projected: Tensor | None, weight: Tensor, width: int, seed: int) -> None:
         super().__init__()
+        self.projects = projected is not None
         checks.at_least("width", width, 1)
         self.register_buffer("level", torch.tensor(level, dtype=states.dtype, device=states.device))
         self.register_buffer("cap", torch.tensor(cap, dtype=states.dtype, device=states.device))
@@ -67,11 +68,12 @@ class CorrectedCappedOrder(nn.Module):
             layers[-1].bias.zero_()
         self.network = nn.Sequential(*layers).to(states)
 
-    def _features(self, states: Tensor, projected: Tensor) -> Tensor:
+    def _features(self, states: Tensor, projected: Tensor | None) -> Tensor:
         position = states.sum(-1)
-        return torch.cat([states, torch.stack([position, projected, capped_order(position, self.level, self.cap)], -1)], -1)
+        known = [position] if projected is None else [position, projected]
+        return torch.cat([states, torch.stack([*known, capped_order(position, self.level, self.cap)], -1)], -1)
 
-    def forward(self, states: Tensor, projected: Tensor, *, room: Tensor, relax: Relaxation) -> Tensor:
+    def forward(self, states: Tensor, projected: Tensor | None, *, room: Tensor, relax: Relaxation) -> Tensor:
         """The order, rounded as `relax` reads it, cut to the room; whole when read exactly."""
         features = self._features(states, projected)
         seen = ((features - self.mean) / self.spread).clamp(-LIMIT, LIMIT)

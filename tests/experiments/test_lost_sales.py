@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from dpsc import instances
-from dpsc.relax import Anneal, Normal, Smoothed, linear
+from dpsc.relax import Anneal, Normal, Ramp, Smoothed, linear
 from experiments.context import RunContext
-from experiments.lost_sales import Case, run
+from experiments.lost_sales import Case, Simulated, run
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,9 @@ def test_two_small_instances_from_start_to_report(context: RunContext) -> None:
         steps={"capped": 80, "network": 200},
         optimizer=adam,
         width=24,
-        anneal=Anneal(Smoothed, Normal, 0.5, 0.05, curve=linear),
+        anneal=[Anneal(Smoothed, Normal, 0.5, 0.05, curve=linear), Anneal(Smoothed, Ramp, 1.0, 0.15, curve=linear)],
+        second_try=200,
+        margin=6,
     )
     assert -1e-4 < found.metrics["gap_pct_poisson_2_9"] < 0.1
     assert -1e-4 < found.metrics["gap_pct_geometric_1_4"] < 0.1
@@ -36,6 +38,16 @@ def test_two_small_instances_from_start_to_report(context: RunContext) -> None:
     assert table.levels["poisson_2_9"] == "(19, 6)"
     assert table.network["poisson_2_9"] < table.capped["poisson_2_9"]
     assert abs(float(found.learned["poisson_2_9"]["level"]) - 19) < 0.5
+
+
+def test_simulated_futures_improve_on_the_capped_rule() -> None:
+    case = Case(instances.get("lost_sales_poisson_2_4"), torch.device("cpu"))
+    case.restrict(11, 17.0, 5.0)
+    simulated = Simulated(
+        names=[], paths=128, periods=20, steps=40, optimizer=functools.partial(torch.optim.Adam, lr=0.01), anneal=Anneal(Smoothed, Normal, 0.5, 0.2)
+    )
+    cost = case.price(case.whole(case.train_simulated(17.0, 5.0, simulated, 16, 0)))
+    assert 4.3952 < cost < 4.4057  # the optimum, and the best capped rule
 
 
 def test_room_is_that_of_the_chain() -> None:
