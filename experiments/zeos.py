@@ -42,6 +42,7 @@ class Recipe:
         finished: reading of the measure in the polish; exact where None.
         finalists: starts that are polished.
         shard: articles trained in one go.
+        rounds: of the polish, at most.
     """
 
     starts: int
@@ -53,6 +54,7 @@ class Recipe:
     finished: Relaxation | None = None
     finalists: int = 1
     shard: int = 100
+    rounds: int = 60
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def optimise(problem: ReplenishmentProblem, recipe: Recipe, seed: int) -> Found:
     first = starts(single, FIRST, recipe.starts, spread=recipe.spread, seed=seed)
     ends = descend(single, first, reading=recipe.reading, measured=recipe.measured, optimizer=recipe.optimizer, steps=recipe.steps, shard=recipe.shard)
     descended = time.process_time()
-    polished = finish(single, ends, measured=recipe.finished, finalists=recipe.finalists)
+    polished = finish(single, ends, measured=recipe.finished, finalists=recipe.finalists, rounds=recipe.rounds)
     parameters = problem.parameters(polished.decision)
     return Found(polished, parameters, time.perf_counter() - wall, time.process_time() - begin, descended - begin)
 
