@@ -163,6 +163,23 @@ def test_estimators_are_audited_by_the_program_that_hands_them_on() -> None:
     assert len(figure.axes) == 4
 
 
+def test_perturbation_is_unbiased_for_the_blurred_program_and_a_control_makes_it_quiet() -> None:
+    slope, jump = torch.linspace(3, 5, 20, dtype=torch.float64), torch.linspace(-1, 1, 20, dtype=torch.float64)
+    x, width = torch.linspace(-0.8, 0.9, 20, dtype=torch.float64), 0.5
+
+    def program(parameters: Mapping[str, Tensor], future: None, *, relax: Any) -> Tensor:
+        return (slope * parameters["x"]).sum() + (jump * step(parameters["x"], relax=relax)).sum()
+
+    exact = slope + jump * torch.exp(-0.5 * (x / width) ** 2) / (width * (2 * torch.pi) ** 0.5)
+    deviations = []
+    for control in (None, StraightThrough(Logistic(1.0))):
+        how = Perturbation({"x": width}, pairs=2, control=control)
+        found = torch.stack([how.gradient(program, {"x": x}, None, index=i)["x"] for i in range(1500)])
+        assert bool(((found.mean(0) - exact).abs() < 4 * found.std(0) / 1500**0.5).all())
+        deviations.append(float(found.var(0).sum().sqrt()))
+    assert deviations[1] < 0.25 * deviations[0]
+
+
 def test_differences_of_a_smooth_program_are_its_gradient_and_coordinates_can_be_picked() -> None:
     x = torch.linspace(-1, 1, 50, dtype=torch.float64)
 

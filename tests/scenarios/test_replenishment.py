@@ -14,7 +14,7 @@ from dpsc.errors import InputError
 from dpsc.instances.replenishment import EXTENDED_RSQ, Paths, articles, paths, shared_warehouse
 from dpsc.objective.risk import Mean, Quantile
 from dpsc.relax import Exact, Logistic, Normal, Smoothed, StraightThrough
-from dpsc.scenarios.replenishment import ReplenishmentProblem, descend, finish, point_forecast, side_by_side, starts
+from dpsc.scenarios.replenishment import ReplenishmentProblem, descend, differences, finish, point_forecast, side_by_side, starts
 from dpsc.simulate.replenishment import PARAMETERS
 
 FIRST = dict(zip(PARAMETERS, EXTENDED_RSQ.parameters["start"], strict=True))
@@ -70,6 +70,34 @@ def test_a_descent_does_not_depend_on_shards() -> None:
     assert all(torch.equal(whole[n], shards[n]) for n in PARAMETERS)
     assert all(torch.equal(first[n][0], torch.full_like(first[n][0], FIRST[n])) for n in PARAMETERS)
     assert float(exact(of, whole).sum()) < float(exact(of, first).sum())
+
+
+def test_a_descent_by_differences_needs_no_reading() -> None:
+    of = problem(5)
+    first = starts(of, FIRST, 2, spread=0.5, seed=3)
+    how = {**HOW, "reading": differences(of)}
+    whole, shards = descend(of, first, steps=4, **how), descend(of, first, steps=4, shard=2, **how)
+    assert all(torch.equal(whole[n], shards[n]) for n in PARAMETERS)
+    assert float(exact(of, whole).sum()) < float(exact(of, first).sum())
+
+
+def test_differences_see_through_a_shared_warehouse() -> None:
+    of = articles(3)
+    shared = problem(3, futures=64, warehouse=(0.4 * shared_warehouse(of)[0], 2.0), measure=Mean())
+    theta = {n: torch.full((3,), v, dtype=torch.float64, requires_grad=True) for n, v in zip(PARAMETERS, (1.0, 3.2, 2.2, 3.2), strict=True)}
+    how = differences(shared)
+    value = shared.objective(theta, relax=how)
+    plain = {n: x.detach() for n, x in theta.items()}
+    assert torch.equal(value.detach(), exact(shared, plain))
+    found = torch.stack(torch.autograd.grad(value, list(theta.values())))
+    truth = torch.zeros_like(found)
+    for i, name in enumerate(PARAMETERS):
+        for item in range(3):
+            h = torch.as_tensor(how.width[name]).expand(3)[item]
+            ends = [{**plain, name: plain[name] + sign * h * torch.eye(3, dtype=torch.float64)[item]} for sign in (1, -1)]
+            truth[i, item] = (exact(shared, ends[0]) - exact(shared, ends[1])) / (2 * h)
+    # only the kink of the full warehouse is taken at the point itself
+    assert float(torch.nn.functional.cosine_similarity(found.flatten(), truth.flatten(), dim=0)) > 0.99
 
 
 def test_articles_that_share_a_warehouse_are_polished_together() -> None:
