@@ -120,51 +120,53 @@ def check_futures(world: World, noise: Noise, state: State) -> int:
 
     Raises: InputError for negative demand, a lead time or a lag out of range, NaN (index named), a horizon that is shorter than the lead time; ShapeError.
     """
-    points, edges = world.network.points, len(world.network.edges)
-    shapes = {
-        "demand": points, "lead_time": edges, "supply_yield": edges, "running": edges, "return_lag": points, "return_uniform": points,
-        "wait_uniform": points, "yield_uniform": edges,
-    }  # fmt: skip
-    for name, size in shapes.items():
+    names = [named(event) for event in world.events]
+    follows = "order" in names and "receive" in names[names.index("order") :]
+    if noise.return_lag is not None and world.return_rate is None:
+        raise InputError("return_lag is drawn, but the world has no return_rate")
+    # What it is listed by, smallest and largest value, whether it is whole.
+    rules = {
+        "demand": ("N", -math.inf if world.signed_demand else 0.0, math.inf, world.whole),
+        "lead_time": ("E", 0.0 if follows else 1.0, float(len(state.pipeline)), True),
+        "supply_yield": ("E", 0.0, 1.0, False),
+        "running": ("E", 0.0, 1.0, False),
+        "return_lag": ("N", 1.0, float(len(state.returning)), True),
+        "return_uniform": ("N", 0.0, 1.0, False),
+        "wait_uniform": ("N", 0.0, 1.0, False),
+        "yield_uniform": ("E", 0.0, 1.0, False),
+    }
+    sizes = {"N": world.network.points, "E": len(world.network.edges)}
+    periods = noise.demand.shape[0]
+    for name, (letter, low, high, whole) in rules.items():
         value = getattr(noise, name)
         if value is None:
             continue
         checks.floating(name, value)
-        if value.dim() < 3 or (value.shape[-1] != size and (name == "demand" or value.shape[-1] != 1)):
-            raise ShapeError(f"{name} must have shape (T, ..., S, {'N' if size == points else 'E'}) = (T, ..., S, {size}), got {tuple(value.shape)}")
-        if value.shape[0] != noise.demand.shape[0]:
-            raise ShapeError(f"{name} must have the {noise.demand.shape[0]} periods of demand, got {value.shape[0]}")
-        checks.finite(name, value)
+        if value.dim() < 3 or (value.shape[-1] != sizes[letter] and (name == "demand" or value.shape[-1] != 1)):
+            raise ShapeError(f"{name} must have shape (T, ..., S, {letter}) = (T, ..., S, {sizes[letter]}), got {tuple(value.shape)}")
+        if value.shape[0] != periods:
+            raise ShapeError(f"{name} must have the {periods} periods of demand, got {value.shape[0]}")
         checks.broadcast({"the state": state.on_hand.shape[:-1], name: value.shape[1:-1]})
-    periods = noise.demand.shape[0]
-    names = [named(event) for event in world.events]
-    follows = "order" in names and "receive" in names[names.index("order") :]
-    longest = len(state.pipeline)
-    ranges = {
-        "demand": (-math.inf if world.signed_demand else 0.0, math.inf, False),
-        "lead_time": (0.0 if follows else 1.0, float(longest), True),
-        "supply_yield": (0.0, 1.0, False),
-        "running": (0.0, 1.0, False),
-        "return_lag": (1.0, float(len(state.returning)), True),
-        "return_uniform": (0.0, 1.0, False),
-        "wait_uniform": (0.0, 1.0, False),
-        "yield_uniform": (0.0, 1.0, False),
-    }
-    for name, (low, high, integers) in ranges.items():
-        value = getattr(noise, name)
-        if value is None or not value.numel():
-            continue
-        if float(value.amin()) < low or float(value.amax()) > high or (integers and not torch.equal(value, value.round())):
-            bad = (value < low) | (value > high) | ((value != value.round()) if integers else False)
-            where = tuple(bad.nonzero()[0].tolist())
-            span = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
-            raise InputError(f"{name} must be {'whole and ' if integers else ''}{span}, got {value[where].item():g} in period {where[0]}, index {where}")
-    if world.whole and not torch.equal(noise.demand, noise.demand.round()):
-        where = tuple((noise.demand != noise.demand.round()).nonzero()[0].tolist())
-        raise InputError(f"demand must be whole where units are whole, got {noise.demand[where].item():g} at index {where}")
+        if value.numel():
+            _in_range(name, value, low, high, whole)
     if periods < int(world.lead_time.max()):
         raise InputError(f"the horizon must not be shorter than the lead time, got {periods} periods and a lead time of {int(world.lead_time.max())}")
     return periods
+
+
+def _in_range(name: str, value: Tensor, low: float, high: float, whole: bool) -> None:
+    """Finite, between two numbers, whole; good futures are looked at in one pass, two where they must be whole."""
+    least, most = (float(x) for x in value.detach().aminmax())  # NaN where there is one
+    if not (math.isfinite(least) and math.isfinite(most)):
+        checks.finite(name, value)
+    if least < low or most > high:
+        where = tuple(((value < low) | (value > high)).nonzero()[0].tolist())
+        span = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+        raise InputError(f"{name} must be {'whole and ' if whole else ''}{span}, got {value[where].item():g} in period {where[0]}, index {where}")
+    if whole and not torch.equal(value, value.round()):
+        where = tuple((value != value.round()).nonzero()[0].tolist())
+        because = " where units are whole" if name == "demand" else ""
+        raise InputError(f"{name} must be whole{because}, got {value[where].item():g} in period {where[0]}, index {where}")
 
 
 def overflow(world: World, values: Iterable[tuple[str, Tensor]], largest: float) -> str | None:
