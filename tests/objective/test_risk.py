@@ -109,3 +109,15 @@ def test_certain_costs_and_order_of_the_measures() -> None:
 def test_mistakes_are_named(call: Callable[[], object], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_both_ways_to_sort_agree_to_the_bit(dtype: torch.dtype) -> None:
+    """Without gradients costs are sorted by numpy, with them by torch; ties, infinities and any memory layout."""
+    generator = torch.Generator().manual_seed(0)
+    cost = (100 * torch.rand(3, 41, 5, dtype=dtype, generator=generator)).round()
+    cost[0, 7], cost[1, 3, 2] = torch.inf, -torch.inf
+    for measure in (Mean(), Quantile(0.75), CVaR(0.9), WorstCase()):
+        tracked = measure(cost.clone().requires_grad_())
+        assert torch.equal(measure(cost).nan_to_num(7.0), tracked.detach().nan_to_num(7.0))
+        assert torch.equal(measure(cost.mT.contiguous(), dim=-1).nan_to_num(7.0), tracked.detach().nan_to_num(7.0))
