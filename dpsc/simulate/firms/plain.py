@@ -141,6 +141,47 @@ def backward(
     return g_stock, g_order, g_next, g_target, g_c, g_z, g_cap, g_rate, g_ease
 
 
+def tangent(
+    along: dict[str, Tensor], shock_on_stock: bool, sharpness: float,
+    ptr: Tensor, src: Tensor, a: Tensor, target: Tensor, stock: Tensor, order: Tensor, demand: Tensor, c: Tensor, z: Tensor, cap: Tensor, rate: Tensor,
+    ease: Tensor, x: Tensor, demands: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Derivatives of output, demand, last stocks and last orders along a direction; forward in time, nothing is kept.
+
+    Args:
+        along: name of an input -> its direction, of its shape; the others stand still.
+        shock_on_stock: see `forward`, as the inputs and results that follow.
+        sharpness: see `backward`, whose transpose this is.
+    """
+    at = Lists(ptr, src, a)
+    still: dict[str, Tensor] = {"stock": stock, "order": order, "demand": demand, "target": target, "c": c, "z": z, "cap": cap, "rate": rate, "ease": ease}
+    d = {name: along.get(name, torch.zeros_like(value)) for name, value in still.items()}
+    d_stock, d_order, d_demand = d["stock"], d["order"], d["demand"]
+    d_outputs, d_demands = [], [d_demand]
+    for t, z_now in enumerate(z):
+        asked, made = demands[t], x[t]
+        factor = z_now * ease if shock_on_stock else ease
+        d_factor = d["z"][t] * ease + z_now * d["ease"] if shock_on_stock else d["ease"]
+        own, by_stock = z_now * cap, stock / at.a * factor[at.dst]
+        low = torch.minimum(asked, torch.minimum(own, at.lowest(by_stock)))
+        weights = [_weight(low, asked, sharpness), _weight(low, own, sharpness), _weight(low[at.dst], by_stock, sharpness)]
+        total = weights[0] + weights[1] + at.to_buyer(weights[2])
+        moved = at.to_buyer(weights[2] * (d_stock * factor[at.dst] + stock * d_factor[at.dst]) / at.a)
+        d_own = torch.where(weights[1] > 0, d["z"][t] * cap + z_now * d["cap"], 0.0)
+        d_made = (weights[0] * d_demand + weights[1] * d_own + moved) / total
+        served = _served(made, asked)
+        d_served = _served(d_made - served * d_demand, asked)
+        d_stock = d_stock + d_served[src] * order + served[src] * d_order - at.a * d_made[at.dst]
+        stock = stock + served[src] * order - at.a * made[at.dst]
+        want = at.a * asked[at.dst] + (target - stock) * rate[at.dst]
+        d_want = at.a * d_demand[at.dst] + (d["target"] - d_stock) * rate[at.dst] + (target - stock) * d["rate"][at.dst]
+        order, d_order = want.clamp_min(0), torch.where(want > 0, d_want, 0.0)
+        d_demand = d["c"][min(t, len(c) - 1)] + at.to_supplier(d_order)
+        d_outputs.append(d_made)
+        d_demands.append(d_demand)
+    return torch.stack(d_outputs), torch.stack(d_demands), d_stock, d_order
+
+
 def _placed(at: Lists, t: int, order: Tensor, demands: Tensor, target: Tensor, stock: Tensor, rate: Tensor) -> Tensor:
     """The orders that step t serves."""
     return order if t == 0 else (at.a * demands[t - 1][at.dst] + (target - stock) * rate[at.dst]).clamp_min(0)

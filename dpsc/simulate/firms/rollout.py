@@ -147,8 +147,10 @@ def _whole(
         )  # fmt: skip
         settings = (kernels or _operators(), interval, rules.shock_on_stock, sharpness)
         dense = [v.contiguous() for v in values]
+        if not (torch.is_grad_enabled() and any(v.requires_grad for v in dense)):
+            settings = (settings[0], 0, *settings[2:])  # nobody will come back: no stocks are kept
         made = WholeRun.apply(settings, network.pointer, network.supplier, network.coefficient, *dense)
-        output, demands, stock, order = made
+        output, demands, stock, order, _ = made
         last = output[-1]
         end = State(stock, order, demands[served], later[-1], last, network.recipe[:, None] * last[network.owner], fill_rate(last, demands[served - 1]))
     else:

@@ -35,7 +35,7 @@ def exponential(horizon: int, *, onset: Level, size: Level, rate: Level, soft_on
     most, speed = torch.where(at_once, torch.zeros_like(most), most), torch.where(at_once, torch.zeros_like(speed), speed)
     if since.requires_grad or begun.requires_grad:
         return most * torch.exp(-speed * since.clamp_min(0)) * begun
-    result: Tensor = _Decay.apply(most, speed, since.clamp_min(0), begun)
+    result: Tensor = _Decay.apply(most, speed, since.clamp_min(0), begun)[0]
     return result
 
 
@@ -43,16 +43,24 @@ class _Decay(torch.autograd.Function):
     """size exp(-rate t) begun, with one stored tensor instead of three: the paths of a million firms are long."""
 
     @staticmethod
-    def forward(ctx: Any, size: Tensor, rate: Tensor, elapsed: Tensor, begun: Tensor) -> Tensor:
+    def forward(size: Tensor, rate: Tensor, elapsed: Tensor, begun: Tensor) -> tuple[Tensor, Tensor]:
         unit = (elapsed * -rate).exp_()
         unit = unit.mul_(begun) if torch.broadcast_shapes(unit.shape, begun.shape) == unit.shape else unit * begun
-        if any(ctx.needs_input_grad):
-            ctx.save_for_backward(size, rate, elapsed, unit)
-        return unit * size
+        return unit * size, unit
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        size, rate, elapsed, _ = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(size, rate, elapsed, output[1])
+        ctx.save_for_forward(size, rate, elapsed, output[1])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
+    def backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> Any:
+        if grad is None:
+            return None, None, None, None
         size, rate, elapsed, unit = ctx.saved_tensors
         slope = grad * unit
         of_size = slope.sum(0).sum_to_size(size.shape) if ctx.needs_input_grad[0] else None
@@ -60,6 +68,16 @@ class _Decay(torch.autograd.Function):
             slope = slope.mul_(elapsed) if torch.broadcast_shapes(slope.shape, elapsed.shape) == slope.shape else slope * elapsed
             return of_size, (slope.sum(0) * -size).sum_to_size(rate.shape), None, None
         return of_size, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, of_size: Tensor | None, of_rate: Tensor | None, *_: Any) -> Any:
+        size, _rate, elapsed, unit = ctx.saved_tensors
+        moved = torch.zeros_like(unit * size)
+        if of_size is not None:
+            moved = moved + unit * of_size
+        if of_rate is not None:
+            moved = moved - unit * size * elapsed * of_rate
+        return moved, None
 
 
 def linear(horizon: int, *, onset: Level, size: Level, duration: Level, soft_onset: float = 0.0) -> Tensor:

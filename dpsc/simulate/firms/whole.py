@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dpsc.errors import InputError
 from dpsc.simulate.firms import native, plain
 
 _INPUTS = "Tensor ptr, Tensor src, Tensor a, Tensor target, Tensor stock, Tensor order, Tensor demand, Tensor c, Tensor z, Tensor cap, Tensor rate, Tensor ease"
@@ -66,27 +67,40 @@ def _operators() -> Kernels:
 
 
 class WholeRun(torch.autograd.Function):
-    """T steps; gradients in all floating-point inputs but the coefficients."""
+    """T steps; derivatives in all floating-point inputs but the coefficients, backward and forward (`torch.func.vjp`, `torch.func.jvp`)."""
 
     @staticmethod
-    def forward(ctx: Any, settings: tuple[Any, ...], ptr: Tensor, src: Tensor, a: Tensor, *values: Tensor) -> Any:
+    def forward(settings: tuple[Any, ...], ptr: Tensor, src: Tensor, a: Tensor, *values: Tensor) -> Any:
         kernels, interval, shock_on_stock, _ = settings
-        needed = any(ctx.needs_input_grad)
-        x, demands, last_stock, last_order, kept = kernels.forward(ptr, src, a, *values, interval if needed else 0, shock_on_stock)
-        if needed:
-            ctx.settings = settings
-            ctx.save_for_backward(ptr, src, a, *values, x, demands, last_stock, kept)
-            ctx.set_materialize_grads(False)
-        return x, demands, last_stock, last_order
+        return kernels.forward(ptr, src, a, *values, interval, shock_on_stock)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, demands, last_stock, _, kept = output
+        ctx.settings = inputs[0]
+        ctx.save_for_backward(*inputs[1:], x, demands, last_stock, kept)
+        ctx.save_for_forward(*inputs[1:], x, demands)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(kept)
+
+    @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         kernels, interval, shock_on_stock, sharpness = ctx.settings
-        g = [None if v is None else v.contiguous() for v in grads]
-        found = kernels.backward(*ctx.saved_tensors, *g, interval, shock_on_stock, sharpness)
+        if torch.is_grad_enabled() and any(g is not None and g.requires_grad for g in grads):
+            raise InputError(
+                "a whole run has first derivatives only; for a second one use rules=Rules(production=...) with a function of your own around leontief"
+            )
+        g = [None if v is None else v.detach().contiguous() for v in grads[:4]]
+        found = kernels.backward(*ctx.saved_tensors, *g, max(interval, 1), shock_on_stock, sharpness)
         stock, order, demand, target, c, z, cap, rate, ease = found
         return (None, None, None, None, target, stock, order, demand, c, z, cap, rate, ease)
+
+    @staticmethod
+    def jvp(ctx: Any, *directions: Any) -> Any:
+        _, _, shock_on_stock, sharpness = ctx.settings
+        names = ("target", "stock", "order", "demand", "c", "z", "cap", "rate", "ease")
+        along = {name: d for name, d in zip(names, directions[4:], strict=True) if d is not None}
+        return (*plain.tangent(along, shock_on_stock, sharpness, *ctx.saved_tensors), None)
 
 
 def checkpoint_interval(horizon: int, edge_bytes: int, memory: float) -> int:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dpsc.errors import InputError
 from dpsc.relax import Exact, Logistic, StraightThrough
 from dpsc.simulate import firms
 from dpsc.simulate.firms import native
@@ -153,6 +154,30 @@ def test_gradcheck_of_a_whole_run(engine: str) -> None:
 
     values = (near(1.2, 6, 2), near(4.0, 6, 2), near(1.1, 6, 2), near(1.0, 6, 2), z, c)
     assert torch.autograd.gradcheck(output, values, eps=1e-7, atol=1e-6)
+    with pytest.raises(InputError, match="a whole run has first derivatives only"):
+        torch.autograd.grad(output(*values)[0].square().sum(), values[4], create_graph=True)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch's own forward mode
+@pytest.mark.parametrize("order_first", [False, True])
+@pytest.mark.parametrize("shock_on_stock", [False, True])
+@pytest.mark.parametrize("beta", [0, 6])
+def test_forward_mode_is_that_of_the_step(network: firms.Network, order_first: bool, shock_on_stock: bool, beta: int) -> None:
+    relax: Relaxation = StraightThrough(Logistic(1 / beta)) if beta else Exact()
+    rules = {"order_first": order_first, "shock_on_stock": shock_on_stock}
+    x = {name: value.detach() for name, value in leaves(network, 2).items()}
+    generator = torch.Generator().manual_seed(3)
+    along = tuple(torch.randn(v.shape, generator=generator, dtype=torch.float64) * v for v in x.values())
+
+    def of(how: firms.Rules) -> Any:
+        def results(*values: Tensor) -> tuple[Tensor, ...]:
+            made = run(network, dict(zip(x, values, strict=True)), relax=relax, rules=how, check=False)
+            return made.output, made.demand, made.state.stock, made.state.order
+
+        return torch.func.jvp(results, tuple(x.values()), along)[1]
+
+    fast, slow = of(firms.Rules(**rules)), of(firms.Rules(production=stepwise, **rules))
+    assert all(float((a - b).norm()) <= 1e-11 * float(b.norm()) and float(b.norm()) > 0 for a, b in zip(fast, slow, strict=True))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
