@@ -138,8 +138,8 @@ def boario(arrays: Arrays, products: int, steps: int) -> Contender:
         io,
         order_type="noalt",
         psi_param=float(arrays["psi"]),
-        inventory_restoration_tau=float(arrays["time"]),
-        main_inv_dur=float(arrays["days"]),
+        inventory_restoration_tau=int(arrays["time"]),
+        main_inv_dur=int(arrays["days"]),
     )
     simulation = Simulation(model, n_temporal_units_to_sim=60 * steps, register_stocks=False, show_progress=False)
     hit = arrays["impact"] > 0

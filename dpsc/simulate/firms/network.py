@@ -154,6 +154,11 @@ class Network:
         return (self.recipe * self.output[self.owner])[:, None]
 
     @cached_property
+    def trade(self) -> Tensor:
+        """`(E, 1)` units delivered over each edge a step at rest."""
+        return self.use if self.own_stocks else (self.coefficient * self.output[self.buyer])[:, None]
+
+    @cached_property
     def share(self) -> Tensor:
         """`(E, 1)` share of the edge in the orders of its input, as in the recipe."""
         return (self.coefficient / self.recipe[self.input])[:, None]

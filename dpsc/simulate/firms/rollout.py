@@ -134,7 +134,7 @@ def _whole(
     begin = start(network, parameters, batch=batch) if state is None else state
     begin = State(*(v.expand(v.shape[0], batch) for v in begin))
     asked_first = begin.final
-    target = network.use * full("inventory")[network.owner]
+    target = network.use * full("inventory").index_select(0, network.owner)
     served = steps
     if rules.order_first:  # the same loop, entered after the first orders and left before the next
         begin = place(begin, network, parameters, Shock(z[0], c[0]), rules=rules)
@@ -152,7 +152,9 @@ def _whole(
         made = WholeRun.apply(settings, network.pointer, network.supplier, network.coefficient, *dense)
         output, demands, stock, order, _ = made
         last = output[-1]
-        end = State(stock, order, demands[served], later[-1], last, network.recipe[:, None] * last[network.owner], fill_rate(last, demands[served - 1]))
+        end = State(
+            stock, order, demands[served], later[-1], last, network.recipe[:, None] * last.index_select(0, network.owner), fill_rate(last, demands[served - 1])
+        )
     else:
         output, demands, end = z[:0], begin.demand[None], begin
     if rules.order_first:

@@ -92,10 +92,10 @@ class Rules:
 def start(network: Network, parameters: Parameters, *, batch: int = 1) -> State:
     """At rest: stocks at their target n A x0, orders A x0, demand and output x0; B columns."""
     inventory = parameters.wide("inventory", network).expand(network.firms, -1)
-    stock = inventory[network.owner] * network.use
+    stock = inventory.index_select(0, network.owner) * network.use
     one = network.output.new_ones(1, max(batch, stock.shape[1]))
     use, demand = network.use * one, network.output[:, None] * one
-    order = (network.coefficient * network.output[network.buyer])[:, None] * one
+    order = network.trade * one
     final = network.final_demand[:, None] * one
     return State(stock * one, order, demand, final, demand, use, torch.ones_like(demand))
 
