@@ -135,6 +135,8 @@ def _whole(
     begin = State(*(v.expand(v.shape[0], batch) for v in begin))
     asked_first = begin.final
     target = network.use * full("inventory").index_select(0, network.owner)
+    if state is None:
+        begin = begin._replace(stock=target)  # one tensor, one way back to the parameters
     served = steps
     if rules.order_first:  # the same loop, entered after the first orders and left before the next
         begin = place(begin, network, parameters, Shock(z[0], c[0]), rules=rules)

@@ -76,6 +76,7 @@ class WholeRun(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """What the ways back and along need: inputs, output and demand of every step, the stocks kept."""
         x, demands, last_stock, _, kept = output
         ctx.settings = inputs[0]
         ctx.save_for_backward(*inputs[1:], x, demands, last_stock, kept)
@@ -97,6 +98,7 @@ class WholeRun(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *directions: Any) -> Any:
+        """Along a direction of the inputs, see `plain.tangent`."""
         _, _, shock_on_stock, sharpness = ctx.settings
         names = ("target", "stock", "order", "demand", "c", "z", "cap", "rate", "ease")
         along = {name: d for name, d in zip(names, directions[4:], strict=True) if d is not None}
