@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,25 @@ from dpsc.errors import InputError, ShapeError
 
 YEAR = 365
 NEGLIGIBLE = 1e-5  # a yearly flow below this times the daily output limits nothing
+
+
+class ByBuyer(NamedTuple):
+    """`U` inputs in use, sorted by buyer: `(N + 1,)` whose they are, `(U,)` buyer, product, the same as int32, `(U, R)` flow, `(U,)` recipe, flow over
+    regions, and whether it binds."""
+
+    pointer: Tensor
+    buyer: Tensor
+    product: Tensor
+    column: Tensor
+    flow: Tensor
+    recipe: Tensor
+    product_flow: Tensor
+    binding: Tensor
+
+    def of(self, value: Tensor) -> Tensor:
+        """`(I or 1, N or 1, 1)` -> `(U,)`."""
+        wide = value[..., 0].expand(int(self.product.max()) + 1 if value.shape[0] == 1 else -1, len(self.pointer) - 1)
+        return wide[self.product, self.buyer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +113,18 @@ class Economy:
         return len(self.flow)
 
     @cached_property
-    def by_buyer(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`(N, I, R)` flow, `(N, I)` recipe, flow over regions, and whether it binds: what belongs to a buyer lies together."""
-        flow = self.flow.permute(2, 0, 1).contiguous()
-        return flow, *(v[..., 0].mT.contiguous() for v in (self.recipe, self.product_flow, self.binding))  # type: ignore[return-value]
+    def by_buyer(self) -> ByBuyer:
+        """The inputs that are used at all, those of a buyer together."""
+        buyer, product = (self.product_flow[..., 0].mT > 0).nonzero(as_tuple=True)
+        lengths = torch.bincount(buyer, minlength=self.industries)
+        return ByBuyer(
+            torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]),
+            buyer,
+            product,
+            product.to(torch.int32),
+            self.flow.permute(2, 0, 1)[buyer, product].contiguous(),
+            *(v[product, buyer, 0] for v in (self.recipe, self.product_flow, self.binding)),
+        )
 
     def to_suppliers(self, value: Tensor) -> Tensor:
         """`(I, N, B)` multiples of the flows of each product to each buyer -> `(N, B)` what they add up to at the supplier."""

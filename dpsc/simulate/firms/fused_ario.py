@@ -43,29 +43,27 @@ def run(state: State | None, economy: Economy, parameters: Parameters, shocks: I
     count, products = economy.industries, economy.products
     regions = count // products
 
-    def by_buyer(value: Tensor) -> Tensor:  # (I, N, 1) -> (N, I)
-        return value[..., 0].expand(products, count).mT.contiguous()
-
     def by_product(value: Tensor) -> Tensor:  # (N, 1) -> (I, R)
         return value.reshape(regions, products).mT.contiguous()
 
-    flow, recipe, base, binding = economy.by_buyer
-    goal = by_buyer(parameters.days(economy)) * recipe
-    needed = parameters.by_industry("psi", economy) * goal
-    limiting = binding & (needed > 0)
+    used = economy.by_buyer
+    goal = used.of(parameters.days(economy)) * used.recipe
+    needed = parameters.by_industry("psi", economy).expand(count, 1)[used.buyer, 0] * goal
+    limiting = used.binding & (needed > 0)
     ease = torch.where(limiting, 1 / needed, 0.0)
     speed = (1 / parameters.by_industry("adjustment_time", economy)).expand(count, 1).contiguous()
     if state is None:
-        stock, pull = goal * economy.output, torch.ones_like(goal)
+        stock, pull = goal * economy.output[used.buyer, 0], torch.ones_like(goal)
         favour = alpha = torch.ones_like(economy.output)
         last, left = economy.output, (torch.ones_like(economy.output),) * rebuildings
-        orders = by_product(flow.sum(0).mT.reshape(count, 1))
+        orders = economy.flow.sum(-1)
     else:
-        stock, pull = by_buyer(state.stock).clone(), by_buyer(state.pull).clone()
+        stock, pull = used.of(state.stock), used.of(state.pull)
         favour, alpha, last, left = state.favour, state.overproduction, state.output, state.left
         orders = by_product(economy.to_suppliers(state.pull))
-    limit = torch.where(limiting, stock / needed, torch.inf).amin(1, keepdim=True).contiguous()
-    fixed = [flow, recipe, goal, ease, base, stock, pull]
+    allowed = torch.where(limiting, stock / needed, torch.inf)
+    limit = torch.full((count,), torch.inf, dtype=goal.dtype).scatter_reduce(0, used.buyer, allowed, "amin")[:, None]
+    fixed = [used.pointer, used.column, used.flow, used.recipe, goal, ease, used.product_flow, stock, pull]
     sizes = (ctypes.c_int64 * 3)(count, products, int(parameters.alternative))
     flows = []
     for shock in shocks:
