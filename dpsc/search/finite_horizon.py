@@ -7,7 +7,7 @@ Source: Snyder & Shen (2019), Fundamentals of Supply Chain Theory, sections 4.3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -104,8 +104,7 @@ class FiniteHorizon:
             for i in range(len(x) - 1, -1, -1):
                 least = i if raised[i] <= raised[least] else least
                 place[i] = least
-            orders = numpy.minimum(place + 0, len(x) - 1)
-            target = numpy.where(raised[orders] + self.order_cost < raised, orders, numpy.arange(len(x)))
+            target = numpy.where(raised[place] + self.order_cost < raised, place, numpy.arange(len(x)))
             # the level ordered from the lowest inventory, and where ordering up to it ends
             top = int(target[0])
             same = (target == top) & (x < x[top])
@@ -133,7 +132,7 @@ class FiniteHorizon:
 
         return self._back(given)
 
-    def _back(self, choose) -> float:  # type: ignore[no-untyped-def]
+    def _back(self, choose: Callable[[numpy.ndarray], numpy.ndarray]) -> float:
         """Costs from the last period to the first; `choose` maps what standing at y costs to the place of y for every x."""
         x, g, (d, share) = self.inventory(), self.period(), self.demand()
         after = numpy.maximum(numpy.arange(len(x))[:, None] - d, 0)
