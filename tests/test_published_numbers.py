@@ -180,6 +180,13 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
         **{f"ols_regret_pct_{capacity}": ("=", value, 0.05) for capacity, value in ((60, 16.96), (120, 11.03), (180, 3.46))},
         **{f"spo_plus_regret_pct_{capacity}": ("<=", value, 0) for capacity, value in ((60, 12.4), (120, 6.0), (180, 2.7))},
     },
+    "svi_vs_abc": {
+        "geometric_mean_ratio": (">=", 20, 0), "oos_time_wins": ("=", 4, 0), "oos_shock_wins": ("=", 4, 0), "aggregate_case_loss": ("<=", 0.135, 0),
+        "evaluations_to_pass_abc": ("<=", 60, 0),
+    },
+    "noise_floor": {"worst_ratio_to_floor": ("<=", 2, 0), "most_evaluations": ("<=", 1000, 0)},
+    "coverage": {"coverage_all": ("=", 0.9, 0.05), "coverage_informed": ("=", 0.9, 0.05), "sbc_p_min": (">=", 0.003, 0)},
+    "recovery": {"corr_lambda_hit": (">=", 0.99, 0), "corr_n_identifiable": (">=", 0.9, 0)},
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from dpsc.calibrate.descend import descend, hold_then_decay
 from dpsc.calibrate.diagnostics import Uniformity, coverage_curve, covered, intervals, predictive_check, ranks, uniformity
 from dpsc.calibrate.ensemble import Ensemble, draw_prior, ensemble, maximum_posterior
 from dpsc.calibrate.guides import Diagonal, FirmBlocks, Flow, Guide, LowRank
+from dpsc.calibrate.identify import Effective, effective_from_jacobian, effective_parameters, laplace_spread, silent
 from dpsc.calibrate.observations import Growth, Observations, level
 from dpsc.calibrate.prior import Hierarchy, LogNormal, Marginal, Normal, Prior, Uniform
 from dpsc.calibrate.simulator import Counted, Reading, Simulator, pull_back
@@ -14,6 +15,7 @@ __all__ = [
     "Accepted",
     "Counted",
     "Diagonal",
+    "Effective",
     "Ensemble",
     "FirmBlocks",
     "Flow",
@@ -35,10 +37,13 @@ __all__ = [
     "covered",
     "descend",
     "draw_prior",
+    "effective_from_jacobian",
+    "effective_parameters",
     "ensemble",
     "hold_then_decay",
     "infer",
     "intervals",
+    "laplace_spread",
     "level",
     "maximum_posterior",
     "predictive_check",
@@ -46,5 +51,6 @@ __all__ = [
     "ranks",
     "rejection",
     "sequential",
+    "silent",
     "uniformity",
 ]

@@ -1,0 +1,158 @@
+"""The firm-level calibration problems and their flows, small."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+from dpsc.calibrate import effective_from_jacobian, silent
+from dpsc.errors import InputError
+from dpsc.relax import Exact
+from dpsc.simulate import firms
+from experiments import coverage, noise_floor, recovery, svi_vs_abc
+from experiments.context import RunContext
+from experiments.firm_cases import FITTED, NOISE, annealed, drawn, stored
+
+# Loss x 1e4 of the truth and of the prior's centre (fitted, later, fresh shock), as the reference protocol prints them.
+PRINTED = {
+    (300, 10, 1): (0.043, (60.7, 1.29, 10.3)),
+    (300, 10, 2): (0.042, (33.0, 0.667, 11.1)),
+    (300, 10, 3): (0.045, (110.5, 8.40, 32.4)),
+    (300, 1, 1): (0.049, (58.2, 0.777, 9.54)),
+    (300, 300, 1): (0.039, (185, 7.54, 45.8)),
+}
+
+
+@pytest.mark.parametrize("key", PRINTED)
+def test_the_stored_cases_have_the_printed_losses(key: tuple[int, int, int]) -> None:
+    case = stored(*key)
+    floor, centre = PRINTED[key]
+    assert case.floor == pytest.approx(floor, abs=6e-4)
+    assert case.losses(torch.zeros(2 * key[0], 1))[:, 0].tolist() == pytest.approx(centre, rel=6e-3)
+
+
+def test_the_stored_parameters_are_those_of_the_generator() -> None:
+    case = stored(300, 10, 1)
+    inventory, rate, size = firms.draw(300, seed=1)
+    torch.testing.assert_close(case.size.double(), size, rtol=1e-6, atol=0)
+    values = case.prior.values(case.truth[:, None].double())
+    torch.testing.assert_close(values["inventory"][:, 0], inventory, rtol=1e-5, atol=0)
+    torch.testing.assert_close(values["rate"][:, 0], rate, rtol=1e-5, atol=0)
+    assert torch.equal(case.sector, torch.from_numpy(numpy.random.default_rng(5).integers(0, 10, 300)))
+
+
+def test_a_fresh_case_is_the_stored_one_but_for_its_noise() -> None:
+    fresh, kept = drawn(300, 10, 1), stored(300, 10, 1)
+    torch.testing.assert_close(fresh.fresh_series, kept.fresh_series, rtol=1e-5, atol=0)
+    error = (fresh.series - kept.series) / NOISE / 2**0.5  # two independent errors
+    assert abs(float(error.std()) - 1) < 0.1
+
+
+def test_an_unknown_case_is_refused() -> None:
+    with pytest.raises(InputError, match="case must be one of M1000_NS20_s1"):
+        stored(300, 10, 9)
+
+
+def test_straight_through_changes_the_gradient_and_nothing_else() -> None:
+    case = drawn(40, 4, 3)
+    simulate = case.simulator()
+    u = torch.zeros(80, 1, requires_grad=True)
+    soft, hard = simulate(u, relax=annealed((4.0, 64.0), 0.7)(0.0)), simulate(u, relax=Exact())
+    assert torch.equal(soft, hard)
+    blind, seeing = (torch.autograd.grad(series.square().sum(), u)[0][:40] for series in (hard, soft))
+    assert float((blind != 0).double().mean()) < 0.6 < float((seeing != 0).double().mean())
+
+
+def test_jacobian_rows_and_silent_parameters_agree() -> None:
+    case = drawn(30, 3, 2, dtype=torch.float64)
+    jacobian, products = recovery.jacobian_at_truth(case)
+    assert products == (FITTED - 5) * 3
+    assert torch.equal(silent(jacobian), recovery.silent_at_truth(case))
+    direction = torch.randn(60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    step, simulate = 1e-6 * direction, case.simulator()
+    both = simulate(torch.stack([case.truth + step, case.truth - step], 1), relax=Exact()) / NOISE
+    slope = ((both[..., 0] - both[..., 1]) / 2e-6).reshape(-1)
+    torch.testing.assert_close(jacobian @ direction, slope, atol=1e-4 * float(slope.abs().max()), rtol=0)
+    assert 0 < effective_from_jacobian(jacobian) < 60
+
+
+# ------------------------------------------------------------------------------------------------------------------ flows
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> RunContext:
+    return RunContext(folder=tmp_path, seed=0, device=torch.device("cpu"))
+
+
+ADAM = functools.partial(torch.optim.Adam, lr=0.2, betas=(0.8, 0.99))
+SHAPE = {"hold": 0.5, "power": 3.0, "sharpness": [4.0, 64.0], "sharpen_until": 0.7}
+
+
+def test_noise_floor_comes_down(context: RunContext) -> None:
+    outcome = noise_floor.run(context=context, cases=[[300, 1, 1]], evaluations=40, optimizer=ADAM, **SHAPE)
+    assert outcome.metrics["worst_ratio_to_floor"] < 10, "from 1,200 at the prior's centre"
+    assert outcome.metrics["most_evaluations"] == 40
+
+
+def test_svi_passes_abc_on_a_small_budget(context: RunContext) -> None:
+    recipe = svi_vs_abc.Recipe(tied_steps=10, tied_rate=0.15, free_steps=30, rate=0.2, scale_rate=0.02, scale=0.02, **SHAPE)
+    outcome = svi_vs_abc.run(
+        context=context,
+        cases=[[300, 10, 2], [300, 1, 1]],
+        recipe=recipe,
+        repeats=1,
+        draws=4,
+        checkpoints=[1, 5, 10, 20, 40],
+        abc_evaluations=100,
+        abc_keep=8,
+        abc_batch=25,
+        population=25,
+    )
+    assert outcome.metrics["geometric_mean_ratio"] > 1
+    assert outcome.metrics["evaluations_to_pass_abc"] <= 40
+    fitted = [row for row in outcome.tables["methods"].to_dict("records") if row["method"] == "variational"]
+    assert [row["evaluations"] for row in fitted] == [40, 40], "every evaluation is counted, scoring is not"
+    curve = {row["method"]: row["evaluations"] for row in outcome.tables["methods"].to_dict("records")}
+    assert curve["rejection, its best draw"] == 100
+
+
+def test_coverage_counts_data_sets(context: RunContext) -> None:
+    outcome = coverage.run(
+        context=context,
+        firms=30,
+        sectors=3,
+        first_seed=1,
+        data_sets=2,
+        members=39,
+        steps=25,
+        sbc_firms=30,
+        sbc_first_seed=11,
+        sbc_data_sets=4,
+        sbc_members=9,
+        sbc_steps=15,
+        bins=10,
+        optimizer=ADAM,
+        **SHAPE,
+    )
+    assert 0.7 < outcome.metrics["coverage_all"] <= 1
+    assert 0 <= outcome.metrics["sbc_p_min"] <= 1
+    assert outcome.metrics["evaluations_a_data_set"] == 39 * 25
+
+
+def test_functionals_are_the_declared_ones() -> None:
+    case = drawn(30, 3, 1)
+    u = torch.arange(60.0)[:, None]
+    values = [float(v) for v in coverage.functionals(case, u)]
+    largest = max((i for i in range(30) if case.hit[i]), key=lambda i: float(case.network.output[i]))
+    hit = [30 + i for i in range(30) if case.hit[i]]
+    assert values == pytest.approx([sum(hit) / len(hit), 14.5, 30 + largest])
+
+
+def test_recovery_of_a_small_network(context: RunContext) -> None:
+    outcome = recovery.run(context=context, case=[300, 300, 1], evaluations=3, optimizer=ADAM, identify=[[300, 1, 1]], **SHAPE)
+    assert outcome.metrics["effective_m300_ns1"] == pytest.approx(33.2, rel=2e-3)
+    assert outcome.metrics["identifiable_stocks"] == 156
