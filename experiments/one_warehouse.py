@@ -15,6 +15,7 @@ from dpsc import demand
 from dpsc.data.stores import StoreNetwork, one_warehouse
 from dpsc.decision.policies import EchelonBaseStock, NeuralLevels
 from dpsc.decision.rationing import Ration, balanced, proportional
+from dpsc.errors import InputError
 from dpsc.objective.intervals import Interval, mean_interval
 from dpsc.relax import Exact
 from dpsc.report import Outcome, Section, figures
@@ -46,7 +47,7 @@ def run(
     report_paths: int,
     report_periods: int,
     report_warm_up: int,
-    bound_steps: int,
+    bound_steps: list[int],
     bound_paths: int,
     bound_optimizer: Callable[..., torch.optim.Optimizer],
     draw: int = 2306,
@@ -67,7 +68,7 @@ def run(
         report_paths: futures of the comparison.
         report_periods: of such a future.
         report_warm_up: first periods of it, not counted.
-        bound_steps: gradient steps on the charges of the bound.
+        bound_steps: gradient steps on the charges of the bound, for each size.
         bound_paths: futures of such a step.
         bound_optimizer: partial of torch.optim.
         draw: seed of the networks' numbers.
@@ -78,7 +79,9 @@ def run(
     shown: dict[str, Any] = {}
     differences: dict[str, tuple[float, float, float]] = {}
     learned: dict[str, dict[str, Tensor]] = {}
-    for n in context.track(stores, "networks", len(stores)):
+    if len(bound_steps) != len(stores):
+        raise InputError(f"bound_steps must have an entry for each of the {len(stores)} sizes of stores, got {bound_steps}")
+    for n, charging in zip(context.track(stores, "networks", len(stores)), bound_steps, strict=True):
         setting = Setting.of(one_warehouse(n, seed=draw))
         single = setting.to(torch.float32)
         begin = time.process_time()
@@ -104,9 +107,9 @@ def run(
         with torch.no_grad():
             costs = {name: play(setting, policy, report, warm_up=report_warm_up) for name, policy in ((ECHELON, echelon), (NEURAL, network))}
         found = compare(costs[ECHELON], costs[NEURAL])
-        gain, level = _local_gain(setting, echelon, _futures(setting.network, context.seed, "select", 1, TRACE, report_periods), report_warm_up)
+        gain, level = _local_gain(setting, echelon, _futures(setting.network, context.seed, "select", 1, TRACE // 2, report_periods), report_warm_up)
         bound_begin = time.process_time()
-        bound, curve = _bound(single, network, context.seed, report_warm_up, bound_steps, bound_paths, bound_optimizer)
+        bound, curve = _bound(single, network, context.seed, report_warm_up, charging, bound_paths, bound_optimizer)
         cpu_s = time.process_time() - begin
         mean = {name: mean_interval(cost) for name, cost in costs.items()}
         low, high = float(found.difference_pct.low), float(found.difference_pct.high)

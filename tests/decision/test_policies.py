@@ -303,6 +303,18 @@ def test_the_network_starts_at_the_echelon_policy_and_is_symmetric() -> None:
         assert torch.equal(moved, policy(state, context, relax=Exact())[..., order])
 
 
+def test_a_forecast_of_nothing_does_not_blow_the_network_up() -> None:
+    state, context = world(50)
+    assert context.features is not None
+    features = context.features.clone()
+    features[:, 1] = 0
+    with torch.no_grad():
+        order = neural(relative=True)(state, context._replace(features=features), relax=Exact())
+    assert (order[:, 1] == 0).all()  # a level of nothing
+    assert order.isfinite().all()
+    assert order.max() < 1e3
+
+
 def test_no_supplier_hands_out_more_than_it_has() -> None:
     state, context = world(300)
     for case in CASES:

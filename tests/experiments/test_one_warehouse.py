@@ -85,7 +85,7 @@ def test_a_short_run(tmp_path: Path) -> None:
         report_paths=64,
         report_periods=60,
         report_warm_up=30,
-        bound_steps=4,
+        bound_steps=[4],
         bound_paths=4,
         bound_optimizer=ADAM,
     )

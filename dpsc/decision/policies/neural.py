@@ -15,6 +15,8 @@ from dpsc.errors import InputError, ShapeError
 from dpsc.relax import Exact, positive_part, round
 from dpsc.types import Context, Policy, Relaxation, StockState
 
+LARGEST = 20.0  # scales: what the network is told of a larger stock or demand, which is a forecast near zero rather than news
+
 
 class NeuralLevels(Policy):
     """Order up to a level that depends on the whole state.
@@ -100,7 +102,7 @@ class NeuralLevels(Policy):
             expected = forecast(context, state.on_hand) + TINY
             level, scale, weight = level * expected, scale * expected, weight * expected
         seen: Sequence[Tensor] = [state.on_hand, *state.pipeline[: self.slots]]
-        local = torch.stack(list(seen), -1) / scale[..., None]  # (..., S, N, 1 + L)
+        local = (torch.stack(list(seen), -1) / scale[..., None]).clamp_max(LARGEST)  # (..., S, N, 1 + L)
         leaf, rest = local[..., self.leaves, :], local[..., self.hubs, :].flatten(-2)
         if self.look_back:
             if context.observed is None or len(context.observed) < self.look_back:
@@ -108,7 +110,7 @@ class NeuralLevels(Policy):
                     f"the context must hold look_back = {self.look_back} observed periods, got {0 if context.observed is None else len(context.observed)}"
                 )
             recent = context.observed[-self.look_back :][..., self.leaves].movedim(0, -1) / scale[..., self.leaves, None]
-            leaf = torch.cat([leaf, recent], -1)
+            leaf = torch.cat([leaf, recent.clamp_max(LARGEST)], -1)
         own = leaf.shape[-1]
         fixed = nn.functional.linear(self.features, self.encode.weight[:, own:], self.encode.bias)
         code = nn.functional.linear(leaf, self.encode.weight[:, :own]) + fixed
