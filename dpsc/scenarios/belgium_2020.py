@@ -22,9 +22,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dpsc import checks
 from dpsc.data import covid, tables
 from dpsc.data.tables.public import EMPLOYEES
+from dpsc.errors import ShapeError
 from dpsc.simulate import sectors
 from dpsc.simulate.sectors import Behaviour, Day, Economy, Inputs
 
@@ -85,8 +85,9 @@ def belgium(root: str | None = None) -> Belgium:
 
 
 def parameters(u: Tensor) -> dict[str, Tensor]:
-    """Unit-normal coordinates `(P, B)` -> name -> `(B,)`."""
-    checks.trailing_shape("u", u, (u.shape[-1],))
+    """Unit-normal coordinates `(P, B)` -> name -> `(B,)`. Raises: ShapeError."""
+    if u.dim() != 2 or len(u) != len(PRIORS):
+        raise ShapeError(f"u must have shape (P, B) = ({len(PRIORS)}, B), got {tuple(u.shape)}")
     return {name: median * torch.exp(deviation * u[k]) for k, (name, (median, deviation, _)) in enumerate(PRIORS.items())}
 
 

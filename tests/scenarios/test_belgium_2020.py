@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dpsc.data import covid, tables
-from dpsc.errors import DataError
+from dpsc.errors import DataError, ShapeError
 from dpsc.scenarios import belgium_2020 as scenario
 from dpsc.simulate import sectors
 
@@ -58,6 +58,8 @@ def test_a_month_is_the_mean_of_its_days() -> None:
     path = torch.arange(400.0)[:, None]
     assert scenario.monthly(path, [date(2020, 3, 15), date(2020, 4, 15)])[:, 0].tolist() == [15.0, 45.5]
     assert scenario.days_to(date(2020, 4, 15)) == 61
+    with pytest.raises(ShapeError, match=r"u must have shape \(P, B\) = \(8, B\), got \(1, 8\)"):
+        scenario.parameters(torch.zeros(1, 8))
 
 
 def test_sectors_must_agree(data_root: Path) -> None:

@@ -188,6 +188,14 @@ def test_pymrio_and_any_system_with_the_same_frames(tmp_path: Path) -> None:
         tables.read_pymrio(tmp_path / "none", "wiod")
     with pytest.raises(DataError, match=r"pymrio cannot read .* as oecd"):
         tables.read_pymrio(tmp_path, "oecd")
+    import pymrio
+
+    kept = pymrio.load_test()
+    kept.calc_all()
+    kept.save_all(tmp_path / "kept")
+    again = tables.read_pymrio(tmp_path / "kept", "saved")
+    assert again.sectors == table.sectors
+    assert torch.allclose(again.flow, table.flow, rtol=1e-6)
     frame = pandas.DataFrame(Z.numpy(), index=NAMES, columns=NAMES)
     system = SimpleNamespace(name="own", Z=frame, Y=pandas.DataFrame({"use": F.numpy()}, index=NAMES), x=None)
     assert tables.from_pymrio(system).output.tolist() == [100, 200, 100]
