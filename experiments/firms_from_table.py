@@ -20,6 +20,7 @@ from dpsc.simulate import firms
 from experiments.context import RunContext
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "examples" / "economy.csv"
+CELLS = 4_000_000  # links times columns that are run at once
 READERS = ("csv", "belgium", "wiod_2008", "test", "wiod", "exiobase1", "exiobase2", "exiobase3", "oecd", "eora26", "saved")
 
 
@@ -75,15 +76,20 @@ def run(
     parameters = firms.Parameters(inventory=inventory.clamp_min(1.0), adjustment_time=adjustment_time, capacity=capacity)
     size, rate = _shock(shock, source, made.sector, scenarios, context.seed)
     rules = firms.Rules(production=firms.partly_binding(_importance(importance, network.recipe)), ordering=firms.Switching(switching))
+    together = max(1, CELLS // max(network.edges, 1))  # columns of a batch, so that large tables fit into memory
+    made_of = []
     with torch.no_grad():
-        outcome = firms.rollout(network, parameters, productivity=1 - firms.exponential(horizon, onset=onset, size=size, rate=rate), rules=rules)
-    by_sector = network.by_sector(outcome.output, count) / rest[:, None]
-    total = outcome.output.sum(1) / network.output.sum()
+        for part, speed in zip(size.split(together, 1), rate.split(together, 1), strict=True):
+            shocked = 1 - firms.exponential(horizon, onset=onset, size=part, rate=speed)
+            made_of.append(firms.rollout(network, parameters, productivity=shocked, rules=rules).output)
+    output = torch.cat(made_of, 2)
+    by_sector = network.by_sector(output, count) / rest[:, None]
+    total = output.sum(1) / network.output.sum()
     lost = (1 - by_sector).mean(0)
 
     largest = network.output.argsort(descending=True)[: checks.at_least("removals", removals, 2)]
     with torch.no_grad():
-        removed = systemic_risk.removal(network, parameters, horizon=horizon, onset=onset, chosen=largest, rules=rules)
+        removed = systemic_risk.removal(network, parameters, horizon=horizon, onset=onset, chosen=largest, together=together, rules=rules)
     sample = torch.arange(len(largest)) % 3 == 0
     scored = []
     for sharp in sharpness:
@@ -166,7 +172,7 @@ def run(
                 sector=made.sector,
                 sector_names=source.sectors,
                 size=network.output,
-                value=100 * (1 - outcome.output.mean((0, 2)) / network.output),
+                value=100 * (1 - output.mean((0, 2)) / network.output),
                 value_label="mean output lost, %",
             ),
             "ranks": figures.scatter_pairs(_percent_rank(slope[largest]), _percent_rank(removed), x_label="rank by gradient, %", y_label="rank by removal, %"),

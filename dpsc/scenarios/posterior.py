@@ -134,6 +134,23 @@ def draw(model: Model, observed: Tensor, found: Mode, *, noise_prior: Noise, pro
     return Draws(u[:, chosen], (rate / gamma).sqrt(), effective, proposals)
 
 
+class Seen:
+    """The observations as `dpsc.calibrate.infer` wants them: their misfit is -log likelihood with the variance integrated out.
+
+    Args:
+        observed: `(K,)` y.
+        noise_prior: of the variance.
+    """
+
+    def __init__(self, observed: Tensor, noise_prior: Noise) -> None:
+        self.observed, self.noise_prior = observed, noise_prior
+
+    def misfit(self, series: Tensor) -> Tensor:
+        """`(K, 1, B)` series of the model -> `(B,)`."""
+        residual = series[:, 0] - self.observed[:, None]
+        return (self.noise_prior.shape + len(residual) / 2) * torch.log(self.noise_prior.scale + 0.5 * residual.square().sum(0))
+
+
 def energy(u: Tensor, residual: Tensor, noise_prior: Noise) -> Tensor:
     """-log posterior up to a constant, `(P, B)` and `(K, B)` -> `(B,)`."""
     return 0.5 * u.square().sum(0) + (noise_prior.shape + len(residual) / 2) * torch.log(noise_prior.scale + 0.5 * residual.square().sum(0))

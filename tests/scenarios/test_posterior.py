@@ -57,3 +57,11 @@ def test_a_model_without_finite_values_is_refused() -> None:
     found = posterior.mode(linear, SEEN, noise_prior=prior, start=torch.zeros(3, dtype=torch.float64))
     with pytest.raises(InputError, match=r"finite for a proposal at least, got none of 10"):
         posterior.draw(lambda u: DESIGN @ u * torch.nan, SEEN, found, noise_prior=prior, proposals=10, draws=5, seed=0)
+
+
+def test_variational_inference_sees_the_same_posterior() -> None:
+    prior = posterior.Noise(3.0, 0.05)
+    seen = posterior.Seen(SEEN, prior)
+    u = torch.randn(3, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    whole = posterior.energy(u, linear(u) - SEEN[:, None], prior)
+    assert torch.allclose(seen.misfit(linear(u)[:, None]) + 0.5 * u.square().sum(0), whole)
