@@ -46,7 +46,7 @@ def receive(state: State, flow: Flow, now: Now, *, share: float = 1.0) -> tuple[
 def order(state: State, flow: Flow, now: Now) -> tuple[State, Flow]:
     """The action is asked, brought into the form that the supplier accepts, and shipped as far as the stock upstream goes.
 
-    In this order: review period, pack, minimum order, capacity, disruption, ration, lead time.
+    In this order: pack, minimum order, capacity, then whether the edge is reviewed and running in this period, ration, lead time.
     """
     world, noise, relax = now.world, now.noise, now.relax
     asked = now.action(state) if callable(now.action) else now.action

@@ -103,7 +103,7 @@ def ship(stock: Tensor, wanted: Tensor, *, network: Network, ration: Ration, rel
         ration: who gets what.
         relax: the reading.
         whole: whether units are indivisible.
-    Returns: `(..., S, E)` shipped and `(..., S, N)` drawn from every point; `drawn <= stock`, but for rounding errors.
+    Returns: `(..., S, E)` shipped and `(..., S, N)` drawn from every point, never more than it holds.
     """
     if not network.sources:
         return wanted, torch.zeros_like(stock)
@@ -132,6 +132,6 @@ def ship(stock: Tensor, wanted: Tensor, *, network: Network, ration: Ration, rel
         if whole:
             shipped = whole_units(shipped, 0.0, relax=relax)
         drawn = table(torch.cat([shipped, torch.zeros_like(shipped[..., :1])], -1) if padded is not wanted else shipped).sum(-1)
-    if shape[1] > 1:
+    if shape[1] > 1 or units is not None:
         drawn = torch.minimum(drawn, held)  # shares may add up to a rounding error more than there is
     return shipped, scatter(drawn, network.sources, network.points)
