@@ -37,7 +37,7 @@ def library() -> tuple[ctypes.CDLL | None, str]:
         return None, f"no C++ compiler: {named or 'c++, g++ and clang++'} not found"
     try:
         return _load(compiler), ""
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: a user without a home
         said = getattr(error, "stderr", None)
         return None, f"{compiler} could not build the kernels: {(said or str(error)).strip()[:500]}"
 
@@ -51,6 +51,7 @@ def _load(compiler: str) -> ctypes.CDLL:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     source = b"\0".join(path.read_bytes() for path in SOURCES)
     name = hashlib.sha256(b"\0".join([source, version.encode(), " ".join(FLAGS).encode(), _processor().encode()])).hexdigest()[:24]
+    trouble: OSError | None = None
     for folder in _folders():
         place = folder / f"firms-{name}.so"
         try:
@@ -60,14 +61,15 @@ def _load(compiler: str) -> ctypes.CDLL:
                 _build(compiler, place)
             _ours(place)
             loaded = ctypes.CDLL(str(place))
-        except PermissionError:
+        except OSError as error:  # not ours, read only, full: perhaps the next one
+            trouble = error
             continue
         loaded.dpsc_firms.argtypes = [ctypes.c_void_p, ctypes.c_double, ctypes.c_void_p]
         loaded.dpsc_firms.restype = ctypes.c_int
         loaded.dpsc_ario.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         loaded.dpsc_ario.restype = None
         return loaded
-    raise PermissionError("no folder for compiled kernels can be written safely; set DPSC_CACHE to one that is yours alone")
+    raise PermissionError("no folder for compiled kernels can be written safely; set DPSC_CACHE to one that is yours alone") from trouble
 
 
 def _folders() -> list[Path]:
