@@ -35,7 +35,7 @@ def run(*, context: RunContext, sizes: list[int], steps: int, degree: float, chu
         sizes: numbers of firms.
         steps: T of a run.
         degree: mean number of suppliers.
-        chunk: steps between which a run without gradient forgets its path.
+        chunk: steps between which a run without gradient forgets its path, where the path would take more than `memory`.
         budget_s: processor seconds of repetitions for a size; at least one is made.
         memory: bytes of stocks kept on the way to a gradient.
         devices: `cpu`, `cuda`; those that are not there are left out.
@@ -94,7 +94,8 @@ def measured(firms: int, steps: int, degree: float, chunk: int, budget_s: float,
     torch.set_num_threads(threads)
     problem = _Problem(firms, steps, degree, device, memory)
     gc.collect()
-    forward_s = _median(lambda: problem.forward(chunk), budget_s, device)
+    length = chunk if 4 * firms * steps > memory else steps  # a short path may be kept
+    forward_s = _median(lambda: problem.forward(length), budget_s, device)
     forward_peak = _peak(device)
     _forget_peak(device)
     gradient_s = _median(problem.gradient, budget_s, device)
