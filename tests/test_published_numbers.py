@@ -149,6 +149,7 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
         "max_gap_pct": ("<=", 0.25, 0),
         "geometric_mean_gap_pct": ("<=", 0.30, 0),
         "capped_worst_gap_pct": ("<=", 0.2, 0),
+        "wall_s": ("<=", 480, 0),
         "cpu_s": ("<=", 480, 0),
     },
     "textbook": {"worst_gap_pct": ("<=", 0.5, 0), "printed_numbers_missed": ("=", 0, 0)},
