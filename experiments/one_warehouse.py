@@ -191,7 +191,7 @@ def run(
             *(
                 Section(
                     f"{n} stores",
-                    "Trajectories, what the cost is made of, how it spreads over futures, and what store 1 and the warehouse order as their stocks vary.",
+                    "Trajectories and what the cost is made of (the first 256 report futures), how it spreads (all), and what store 1 is sent as stocks vary.",
                     figures=tuple(f"stores_{n}_{name}" for name in ("trajectories", "breakdown", "distribution", "surface", "training", "bound")),
                 )
                 for n in stores
