@@ -305,6 +305,8 @@ def test_a_goal_of_so_many_times_as_fast() -> None:
     rows[1].set_times([(9.0, 5.0)])
     assert goal.judge(rows, "fast") == (">= 2x as fast as slow", 2.5, True)
     assert Goal("times", 3.0, of="slow").judge(rows, "fast")[2] is False
+    assert Goal("cpu", 3.0).judge(rows, "fast") == ("<= 3 ms of processor time", 2.0, True)
+    assert Goal("ms", 3.0).judge(rows, "fast") == ("<= 3 ms", 9.0, False)
 
 
 def test_the_exponent_of_a_power() -> None:
