@@ -4,6 +4,9 @@ Member r minimises  |r(u) - e_r|^2 / 2 + |u - a_r|^2 / 2,  with r the standardis
 linear, the minimisers are exact draws of the posterior. If it is not, they are an approximation whose virtue is what it does where the data are silent:
 a coordinate without any influence stays at its draw of the prior, so its interval is the prior's. Coverage is measured, not assumed: `coverage`, `ranks`.
 
+Where influence is one-sided (a limit that binds below some value and not above) members that start on the silent side stay there: intervals of single
+coordinates hardly notice, sums over many coordinates are biased towards that side.
+
 Source: Kitanidis (1995), doi:10.1029/95WR01945; Oliver, He & Reynolds (1996); Chen & Oliver (2012), doi:10.1007/s11004-011-9376-z.
 """
 
