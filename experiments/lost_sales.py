@@ -19,6 +19,7 @@ from dpsc.instances.lost_sales import demand_pmf
 from dpsc.objective import Costs, path_cost
 from dpsc.relax import Anneal, Exact, Rounded
 from dpsc.report import Outcome, Section, figures
+from dpsc.report.inventory import policy_surface
 from dpsc.search import LostSales, capped_base_stock
 from dpsc.simulate import Network, Noise, State, World, order, receive, rollout, serve, start
 from dpsc.simulate.lost_sales_chain import ChainMemory, LostSalesChain
@@ -309,7 +310,14 @@ def _outcome(
     )}  # fmt: skip
     if pictures:
         down, across = next(iter(pictures.values())).shape
-        drawn["orders"] = figures.matrices(pictures, row_names=[f"due {x}" for x in range(down)], column_names=[str(x) for x in range(across)])
+        drawn["orders"] = policy_surface(
+            pictures,
+            x=torch.arange(across),
+            y=torch.arange(down),
+            x_label="stock on hand, units",
+            y_label="due in the next period, units",
+            label="order, units",
+        )
     return Outcome(
         metrics=metrics,
         title="Lost sales with a lead time",
@@ -349,7 +357,7 @@ def _outcome(
             ),
             Section(
                 "What it learned",
-                "Orders for L = 2, p = 9: what arrives next down, stock on hand across." if pictures else "",
+                "Orders for L = 2, p = 9." if pictures else "",
                 figures=("orders",) if pictures else (),
             ),
             Section(

@@ -50,7 +50,7 @@ def distribution(series: Mapping[str, Values], *, label: str) -> Figure:
             axes.hist(values, bins=edges.tolist(), color=colour, alpha=0.75)
             axes.set_ylabel("instances", fontsize=9, color=INK)
         axes.axvline(values.mean(), color=INK, linewidth=1.6)
-        note = f"{name}: mean {_number(values.mean())}, {len(values)} values" + (f", {dropped} not finite left out" if dropped else "")
+        note = f"{name}: mean {number(values.mean())}, {len(values)} values" + (f", {dropped} not finite left out" if dropped else "")
         axes.set_title(literal(note), loc="left", fontsize=10, color=INK)
     panels[-1].set_xlim(low - 0.02 * spread, low + 1.02 * spread)
     panels[-1].set_xlabel(literal(label), fontsize=10, color=INK)
@@ -160,7 +160,7 @@ def intervals(rows: Mapping[str, tuple[float, float, float]], *, label: str) -> 
         axes.plot([low, high], [position, position], "|", color=COLOURS[0], markersize=9)
         axes.plot([mean], [position], "o", color=COLOURS[0], markersize=6)
         axes.annotate(
-            f"{_number(mean)}  [{_number(low)}, {_number(high)}]",
+            f"{number(mean)}  [{number(low)}, {number(high)}]",
             (1.01, position),
             xycoords=("axes fraction", "data"),
             va="center",
@@ -229,5 +229,6 @@ def literal(words: str) -> str:
     return words.replace("$", r"\$")
 
 
-def _number(value: float) -> str:
-    return f"{value:.4g}"
+def number(value: float) -> str:
+    """Four digits, and no powers of ten where whole numbers will do: 0.01234, 67306, 100560."""
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"

@@ -9,7 +9,7 @@ import numpy
 
 from dpsc import checks
 from dpsc.errors import InputError, ShapeError
-from dpsc.report.figures import COLOURS, DASHES, INK, Values, axes_grid, literal
+from dpsc.report.figures import COLOURS, DASHES, INK, Values, axes_grid, literal, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,7 +87,7 @@ def cost_breakdown(costs: Mapping[str, Mapping[str, float]], *, label: str) -> F
         right, left = right + numpy.maximum(lengths, 0), left + numpy.minimum(lengths, 0)
     span = max(float((right - left).max()), 1e-300)
     for line, parts in enumerate(rows.values()):
-        axes.text(right[line] + 0.015 * span, line, f"{sum(parts.values()):.4g}", va="center", fontsize=9, color=INK)
+        axes.text(right[line] + 0.015 * span, line, number(sum(parts.values())), va="center", fontsize=9, color=INK)
     low, high = float(left.min()), float(right.max())
     axes.set_xlim(low - 0.03 * span if low < 0 else 0.0, high + 0.14 * span)
     if low < 0:
@@ -122,7 +122,7 @@ def cost_distribution(costs: Mapping[str, Values], *, label: str, level: float =
         share = (numpy.arange(1, len(values) + 1) - level * len(values)).clip(0, 1)
         marks = {"mean": values.mean(), f"P{percent}": numpy.quantile(values, level), f"CVaR{percent}": (values * share).sum() / share.sum()}
         for dash, (word, value) in zip(("-", "--", ":"), marks.items(), strict=True):
-            axes.axvline(value, color=INK, linestyle=dash, linewidth=1.5, label=f"{word} {value:.5g}")
+            axes.axvline(value, color=INK, linestyle=dash, linewidth=1.5, label=f"{word} {number(value)}")
         axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper right")
         axes.set_title(literal(f"{name}, {len(values)} {each}"), loc="left", fontsize=10, color=INK)
         axes.set_ylabel(literal(each), fontsize=9, color=INK)
