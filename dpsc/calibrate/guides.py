@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from typing import Any
 
@@ -13,7 +14,7 @@ from dpsc.calibrate.simulator import columns
 from dpsc.errors import InputError, ShapeError
 
 
-class Guide(nn.Module):
+class Guide(nn.Module, abc.ABC):
     """What the fit asks of a family: `distribution()`, a pyro distribution with batch shape `(S,)` and event shape `(D,)`, sampled by reparametrisation.
 
     Args:
@@ -37,9 +38,9 @@ class Guide(nn.Module):
         """D."""
         return self.location.shape[1]
 
+    @abc.abstractmethod
     def distribution(self) -> Any:
         """The pyro distribution."""
-        raise NotImplementedError
 
     def centre(self) -> Tensor:
         """`(D, S)` the centre of each start."""
