@@ -168,7 +168,10 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
     },
     "firms_golden": {
         name: ("<=", value, 0)
-        for name, value in (("worst_trajectory_error", 1e-12), ("worst_gradient_error", 1e-9), ("worst_boario_error", 1e-10), ("boario_b_after_265", 5e-5))
+        for name, value in (
+            ("worst_trajectory_error", 1e-12), ("worst_gradient_error", 1e-9), ("worst_boario_error", 1e-10), ("boario_b_after_265", 5e-5),
+            ("worst_boario_unmet_error", 1e-10),
+        )
     },
     "gradient_quality": {"cosine_median": (">=", 0.95, 0), "cosine_min": (">=", 0.7, 0), "evaluations_growth": ("=", 1, 0)},
     "zeos": {

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dpsc.relax import Exact, Logistic, Smoothed, StraightThrough
 from dpsc.simulate import firms
+from dpsc.simulate.firms import lags
 
 F64 = torch.float64
 stepwise = firms.Rules(production=functools.partial(firms.leontief))
@@ -93,6 +94,28 @@ def test_08_a_permanent_change_of_final_demand_ends_at_its_own_rest(network: fir
     assert float((last / exact - 1).abs().max()) < 1e-13
 
 
+def test_09_gradients_are_differences(network: firms.Network, drawn: Any) -> None:
+    _, rate, size = drawn
+    n = 0.5 * drawn[0]
+
+    def loss(n: Tensor, rate: Tensor) -> Tensor:  # columns are copies
+        z = 1 - firms.exponential(60, onset=5, size=size, rate=rate)
+        return (run(network, n, z).output.sum(1) / network.output.sum() - 0.95).square().sum(0)
+
+    leaves = [n.clone().requires_grad_(), rate.clone().requires_grad_()]
+    h, near, off = 1e-6, 0, []
+    for k, gradient in enumerate(torch.autograd.grad(loss(*leaves).sum(), leaves)):
+        largest = gradient.abs().argsort(descending=True)[:10]
+        copies = [leaf.detach()[:, None].expand(-1, 20).clone() for leaf in leaves]
+        copies[k][largest, torch.arange(10)] += h
+        copies[k][largest, torch.arange(10, 20)] -= h
+        up, down = loss(*copies).split(10)
+        off += ((up - down) / (2 * h) / gradient[largest] - 1).abs().tolist()
+    near = sum(error < 1e-6 for error in off)
+    assert near >= 18, "the others straddle a kink"
+    assert max(off) < 1e-2
+
+
 def test_10_a_larger_shock_costs_more(network: firms.Network, drawn: Any) -> None:
     total = [float(run(network, drawn[0], struck(drawn, factor=f)).output.sum()) for f in (0.0, 0.25, 0.5, 1.0)]
     assert total[0] > total[1] > total[2] > total[3]
@@ -160,6 +183,21 @@ def test_13_nothing_knows_the_future_and_shocks_travel_one_tier_after_stocks(net
     stop[5:, 0] = 0.0
     fell = (run(chain, 3.0, stop, tau=1e9).output[..., 0] < chain.output * (1 - 1e-12)).double().argmax(0).tolist()
     assert fell == [5, 8, 11, 14], "3 steps of stock a tier"
+
+
+def test_13_goods_under_way_delay_each_tier_by_their_lag() -> None:
+    chain = of_edges([(0, 1, 0.5), (1, 2, 0.5), (2, 3, 0.5)], [1.0] * 4)
+    stop = torch.ones(40, 4, 1, dtype=F64)
+    stop[5:, 0] = 0.0
+    parameters = firms.Parameters(3.0, 1e9)
+    for lag in ([0, 0, 0], [2, 0, 4], [1, 3, 2]):
+        way = torch.tensor(lag)
+        state, made = lags.start(chain, parameters, way), []
+        for z in stop:
+            state, flow = lags.step(state, chain, parameters, firms.Shock(z), lag=way)
+            made.append(flow.output[:, 0])
+        fell = (torch.stack(made) < chain.output * (1 - 1e-12)).double().argmax(0).tolist()
+        assert fell == [5, 8 + lag[0], 11 + sum(lag[:2]), 14 + sum(lag)], "3 steps of stock a tier, and what is under way"
 
 
 def test_14_parts_that_are_not_connected_do_not_interact() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dpsc.errors import ExactJumpError, InputError, ShapeError
-from dpsc.relax import Exact, Logistic, StraightThrough
+from dpsc.relax import Exact, Logistic, Smoothed, StraightThrough
 from dpsc.simulate import firms
 
 F64 = torch.float64
@@ -162,6 +162,32 @@ def test_a_random_sequence_is_the_same_again_and_by_column() -> None:
     assert float((made[..., 0] - made[..., 1]).abs().max()) > 1e-3
 
 
+def test_a_whole_run_teaches_the_priorities_of_a_random_sequence() -> None:
+    network = firms.synthetic(30, degree=4, seed=0)
+    drawn = firms.random_priority(network, seed=3, final_priority=0.5, scale=0.2).priority
+    z = torch.ones(15, 30, 1, dtype=F64)
+    z[3:, ::3] = 0.3
+
+    def served(priority: Tensor, relax: Any) -> Tensor:
+        rules = firms.Rules(rationing=firms.Priority(priority, final_priority=0.5, scale=0.2))
+        return firms.rollout(network, firms.Parameters(1.5), productivity=z, rules=rules, relax=relax).final.sum()
+
+    priority = drawn.clone().requires_grad_()
+    hard, through = served(priority, Exact()), served(priority, StraightThrough(Logistic(0.2)))
+    assert torch.equal(hard, through)
+    with pytest.raises(ExactJumpError, match="water_fill"):
+        torch.autograd.grad(hard, priority)
+    (g,) = torch.autograd.grad(through, priority)
+    assert float(g.abs().max()) > 0
+    better = served(drawn + 0.5 * g / g.abs().max(), Exact())
+    assert float(better) > float(hard.detach()), "a step along the gradient, read exactly, serves more"
+    soft = Smoothed(Logistic(0.3))
+    (g,) = torch.autograd.grad(served(priority, soft), priority)
+    along = torch.randn(drawn.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
+    difference = (served(drawn + 1e-6 * along, soft) - served(drawn - 1e-6 * along, soft)) / 2e-6
+    assert float(difference) == pytest.approx(float((g * along).sum()), rel=1e-5)
+
+
 # -------------------------------------------------------------------------------------------------------------- ordering
 
 
@@ -223,10 +249,50 @@ def test_size_rate_and_a_soft_onset_have_gradients() -> None:
     assert torch.autograd.gradcheck(lambda s, r: firms.exponential(9, onset=3, size=s, rate=r), (size, rate))
     assert torch.autograd.gradcheck(lambda s, r, o: firms.exponential(9, onset=o, size=s, rate=r, soft_onset=2.0), (size, rate, onset))
     assert torch.autograd.gradcheck(lambda s, d: firms.convex(9, onset=3, size=s, duration=d), (size, (10 * rate).detach().requires_grad_()))
+    for curve in (firms.linear, firms.convex, firms.concave):
+        duration = torch.tensor([[3.6], [4.3]], dtype=F64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda s, d, o, c=curve: c(9, onset=o, size=s, duration=d, soft_onset=2.0), (size, duration, onset))
+        assert all(float(g.abs().min()) > 0 for g in torch.autograd.grad(curve(9, onset=onset, size=size, duration=duration, soft_onset=2.0).sum(), onset))
+    scale = torch.tensor([0.4, 0.7], dtype=F64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda s: firms.observed(torch.tensor([0.0, 0.5, 1.0, 0.3], dtype=F64), scale=s), (scale,))
     wide = firms.exponential(9, onset=3, size=size[:, 0], rate=torch.rand(2, 5, dtype=F64))
     assert wide.shape == (9, 2, 5)
     (g,) = torch.autograd.grad(wide.sum(), size)
     assert g.shape == (2, 1)
+
+
+def test_shocks_of_every_kind_compose_in_one_run_and_are_learned() -> None:
+    network = firms.synthetic(12, degree=3, seed=4)
+    edges, horizon = network.edges, 12
+
+    def output(x: Tensor) -> Tensor:
+        """Productivity, final demand and edges at once: size, rate, duration and onset of each."""
+        at_firms = firms.compose(
+            firms.exponential(horizon, onset=2 + x[0], size=(0.3 * x[1]).expand(12), rate=0.1 * x[2], soft_onset=2.0),
+            firms.linear(horizon, onset=5, size=0.2 * x[3], duration=4 * x[4]),
+            firms.observed(torch.linspace(0, 0.3, horizon, dtype=F64), scale=x[5]),
+        )
+        wanted = firms.convex(horizon, onset=3, size=0.3 * x[6], duration=5 * x[7])
+        closed = firms.concave(horizon, onset=4, size=torch.where(torch.arange(edges) % 2 == 0, 0.6 * x[8], 0.0), duration=6 * x[9])
+        assert closed.shape == (horizon, edges, 1)
+        final = network.final_demand[None, :, None] * (1 - wanted)
+        return firms.rollout(network, firms.Parameters(1.3, 4.0), productivity=1 - at_firms, final_demand=final, transport=1 - closed).output
+
+    at = 1 + 0.05 * torch.rand(10, generator=torch.Generator().manual_seed(0), dtype=F64)
+    (g,) = torch.autograd.grad(output(at.requires_grad_()).sum(), at)
+    assert float(g.abs().min()) > 0, "each of them matters"
+    assert torch.autograd.gradcheck(output, (at,), eps=1e-7, atol=1e-5, rtol=1e-4)
+
+
+def test_a_closed_edge_is_felt_by_its_buyer_after_the_stock_and_by_nobody_else() -> None:
+    network = star([0.2, 0.2])
+    open_ = torch.ones(30, 2, 1, dtype=F64)
+    open_[5:, 0] = 0.0
+    made = firms.rollout(network, firms.Parameters(4.0, 1e9), transport=open_).output[..., 0]
+    assert torch.allclose(made[:10, 0], network.output[0].expand(10)), "orders of step 5 would have been served in step 6"
+    assert float(made[10:, 0].max()) < 1e-9
+    assert torch.allclose(made[6:10, 1], network.final_demand[1].expand(4)), "its supplier sells to final demand only"
+    assert torch.allclose(made[:10, 2], network.output[2].expand(10), rtol=1e-8)
 
 
 @pytest.mark.parametrize(
