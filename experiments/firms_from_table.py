@@ -23,6 +23,8 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "examples" / "economy.c
 CELLS = 4_000_000  # links times columns that are run at once
 READERS = ("csv", "belgium", "wiod_2008", "test", "wiod", "exiobase1", "exiobase2", "exiobase3", "oecd", "eora26", "saved")
 
+WITH_YEARS = ("wiod", "oecd", "eora26")
+
 
 def run(
     *,
@@ -64,6 +66,12 @@ def run(
         level: of the bands.
     """
     begin = time.process_time()
+    if not 0 <= onset < checks.at_least("flow.horizon", horizon, 2):
+        raise ConfigError(f"flow.onset must be a step of the run, 0 <= onset < horizon = {horizon}, got {onset}")
+    if not 0 < level < 1:
+        raise ConfigError(f"flow.level must lie in (0, 1), got {level}")
+    for name, value in (("periods_a_year", periods_a_year), ("stock.median", stock["median"])):
+        checks.positive(f"flow.{name}", value)
     source = _read(table, context.data_root)
     made = tables.split_into_firms(source, **split)
     network = firms.Network.of(made.supplier, made.buyer, made.coefficient, made.final_demand / periods_a_year, sector=made.sector, product=made.sector)
@@ -146,7 +154,12 @@ def run(
             f"{metrics['lost_output_pct_high']:.2f} % in {level:.0%} of them). The firm that would be missed most is {ranking['firm'][0]}."
         ),
         sections=[
-            Section("The table", "\n\n".join(findings.lines()), tables=("sectors",), figures=("map",)),
+            Section(
+                "The table",
+                "\n\n".join([f"Final demand is the sum of the columns {', '.join(source.categories)}.", *findings.lines()]),
+                tables=("sectors",),
+                figures=("map",),
+            ),
             Section(
                 "Cascades",
                 f"In every scenario each firm of the shocked sectors is hit with probability {shock['hit']:g}, loses a share of its productivity at step "
@@ -188,7 +201,7 @@ def _read(table: Mapping[str, Any], root: str | None) -> tables.Table:
     how = {"balance": table["balance"], "negative_final_demand": table["negative_final_demand"]}
     path = EXAMPLE if table["path"] is None else Path(str(table["path"])).expanduser()
     if table["format"] == "csv":
-        own = {name: table[name] for name in ("output", "other_rows", "other_columns", "separator")}
+        own = {name: table[name] for name in ("output", "final_demand", "other_rows", "other_columns", "separator", "decimal")}
         return tables.read_csv(path, **own, **how)
     if table["format"] in ("belgium", "wiod_2008"):
         source = tables.belgium(root)[0] if table["format"] == "belgium" else tables.wiod_2008(root)
@@ -200,6 +213,9 @@ def _read(table: Mapping[str, Any], root: str | None) -> tables.Table:
             source=table["format"],
             negative_final_demand=how["negative_final_demand"],
         )
+    if table["year"] is not None:
+        checks.one_of("table.format of a table.year", table["format"], WITH_YEARS)
+        how["year"] = table["year"]
     return tables.read_pymrio(None if table["path"] is None else path, table["format"], **how)
 
 

@@ -30,6 +30,7 @@ def test_the_literal_command(go: Go, tmp_path: Path) -> None:
     assert 0 < metrics["lost_output_pct"] < 100
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Firms from the table own.csv" in page
+    assert "Final demand is the sum of the columns Households." in page
     assert (tmp_path / "out" / "tables" / "ranking.csv").read_text().startswith("firm,")
 
 
@@ -56,6 +57,10 @@ def test_a_public_table_and_a_shock_to_one_sector(go: Go, tmp_path: Path) -> Non
         (OWN, ["flow.shock.sectors=[Farm]"], "sector must be one of Farms, Mills; got 'Farm' (did you mean Farms?)"),
         (OWN, ["flow.shock.smallest=2"], "0 <= smallest <= largest <= 1"),
         (OWN, ["flow.importance.important=0.5"], "0 <= important <= critical, got 0.5 and 0.03"),
+        (OWN.replace("Mills,20,10,170,200\n", ""), ["table.final_demand=[Households]"], "every column must be a sector with a row of its own"),
+        (OWN, ["flow.onset=60"], "flow.onset must be a step of the run, 0 <= onset < horizon = 60, got 60"),
+        (OWN, ["flow.stock.median=-1"], "flow.stock.median must be a finite number > 0, got -1"),
+        (OWN, ["table.format=exiobase3", "table.year=2011"], "table.format of a table.year must be one of eora26, oecd, wiod"),
         (OWN, ["table.format=excel"], "table.format must be one of belgium, csv"),
     ],
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,16 +16,22 @@ from dpsc import checks
 from dpsc.data.tables.table import Table, checked_table, labels
 from dpsc.errors import DataError, DataNotFoundError
 
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how Excel files begin, new and old
+SEPARATORS = (";", "\t", "|", ",")
+SAME = 1e-6  # relative difference below which a column is the total of others
+
 
 def read_csv(
     path: str | os.PathLike[str],
     *,
     output: str = "output",
+    final_demand: Sequence[str] | None = None,
     other_rows: Sequence[str] = (),
     other_columns: Sequence[str] = (),
     balance: str = "refuse",
     negative_final_demand: str = "keep",
     separator: str = ",",
+    decimal: str = ".",
 ) -> Table:
     """Read a table: the first column names the selling sectors, the first row the buying ones.
 
@@ -36,28 +45,25 @@ def read_csv(
     Args:
         path: of the file.
         output: name of the column of output; a file without it is fine, its output is what it sells.
+        final_demand: names of the columns of final demand. Without them every column that is no sector is one, so that a sector whose row is missing is
+            taken for final demand: give them where that must not happen.
         other_rows: names of rows that are no sectors (wages, taxes, imports) and are left out.
         other_columns: names of columns that are neither sectors nor final demand and are left out (totals).
         balance: see `checked_table`.
         negative_final_demand: see `checked_table`.
         separator: between cells.
-    Raises: DataNotFoundError; DataError for text where a number belongs, or labels that do not match; else as `checked_table`.
+        decimal: sign between units and fractions, a point or a comma.
+    Raises: DataNotFoundError; DataError for text where a number belongs, rows of different lengths, a missing header, columns that are totals of others, or
+        labels that do not match; else as `checked_table`.
     """
     file = Path(path).expanduser()
     if not file.is_file():
         raise DataNotFoundError(f"there is no input-output table {file} ({'a folder' if file.is_dir() else 'no such file'})")
-    try:
-        frame = pandas.read_csv(file, header=None, sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig")
-    except (ValueError, OSError, UnicodeError) as error:
-        raise DataError(f"{file} must be a table of text with {separator!r} between cells: {str(error).strip().splitlines()[0]}") from error
-    if frame.shape[0] < 2 or frame.shape[1] < 3:
-        raise DataError(
-            f"{file} must have a first column of sectors, a first row of names and a column of final demand or output besides the flows; "
-            f"got {frame.shape[0]} rows and {frame.shape[1]} columns with {separator!r} between cells"
-        )
-    columns = labels(f"{file}: columns", frame.iloc[0, 1:].tolist())
-    rows = labels(f"{file}: rows", frame.iloc[1:, 0].tolist())
-    for what, given, there in (("other_rows", other_rows, rows), ("other_columns", other_columns, columns)):
+    checks.one_of("decimal", decimal, (".", ","))
+    header, *body = _cells(file, separator)
+    columns = labels(f"{file}: columns", header[1:])
+    rows = labels(f"{file}: rows", [row[0] for row in body])
+    for what, given, there in (("other_rows", other_rows, rows), ("other_columns", other_columns, columns), ("final_demand", final_demand or (), columns)):
         for name in given:
             checks.one_of(f"{what} of {file.name}", name, there)
     sectors = [name for name in rows if name not in other_rows]
@@ -66,11 +72,17 @@ def read_csv(
         described = ", ".join(repr(name) + checks.near(name, [c for c in columns if c not in sectors]) for name in unmatched[: checks.LISTED])
         raise DataError(
             f"{file}: every row must have a column of the same name, but {len(unmatched)} of {len(sectors)} have none: {described}. "
-            "Rows that are no sectors (wages, imports) go into other_rows"
+            f"Rows that are no sectors (wages, imports) go into other_rows, here other_rows=[{', '.join(unmatched[: checks.LISTED])}]"
         )
     final = [name for name in columns if name not in sectors and name != output and name not in other_columns]
-    values = _numbers(file, frame.iloc[1:, 1:], rows, columns)
-    values = values.loc[sectors]
+    strange = [] if final_demand is None else [name for name in final if name not in final_demand]
+    if strange:
+        raise DataError(
+            f"{file}: every column must be a sector with a row of its own, final demand as given ({', '.join(final_demand or ())}), {output}, or one of "
+            f"other_columns, got {', '.join(repr(name) + checks.near(name, rows) for name in strange[: checks.LISTED])}"
+        )
+    values = _numbers(file, body, rows, columns, decimal).loc[sectors]
+    _no_totals(file, values, sectors, final)
     return checked_table(
         sectors,
         torch.from_numpy(values[sectors].to_numpy(copy=True)),
@@ -83,13 +95,77 @@ def read_csv(
     )
 
 
-def _numbers(file: Path, cells: pandas.DataFrame, rows: Sequence[str], columns: Sequence[str]) -> pandas.DataFrame:
-    text = cells.set_axis(list(rows), axis=0).set_axis(list(columns), axis=1)
-    text = text.apply(lambda column: column.str.strip())
-    values = text.mask(text == "", "0").apply(pandas.to_numeric, errors="coerce").astype(float)
+def _cells(file: Path, separator: str) -> list[list[str]]:
+    """Cells of the lines that are not empty, as many in each."""
+    if not isinstance(separator, str) or len(separator) != 1:
+        raise DataError(f"separator must be one character, got {separator!r}")
+    raw = file.read_bytes()
+    if raw.startswith(WORKBOOKS):
+        raise DataError(f"{file} must be a text file, got a workbook: save its sheet as CSV (UTF-8)")
+    try:
+        text = raw.decode("utf-8-sig")
+        lines = [(n, [cell.strip() for cell in row]) for n, row in enumerate(csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True), 1)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file} must be a table of text in UTF-8 with {separator!r} between cells: {error}") from error
+    lines = [(n, row) for n, row in lines if any(row)]
+    width = len(lines[0][1]) if lines else 0
+    if len(lines) < 2 or width < 3:
+        seen = [other for other in SEPARATORS if other != separator and other in text.partition("\n")[0]]
+        raise DataError(
+            f"{file} must have a first column of sectors, a first row of names and a column of final demand or output besides the flows; "
+            f"got {len(lines)} rows and {width} columns with {separator!r} between cells"
+            + (f" (separator={seen[0]!r}, perhaps?)" if seen and width < 2 else "")
+        )
+    header = lines[0][1]
+    if all(re.fullmatch(r"[-+]?[\d.,]*\d[\d.,]*(e[-+]?\d+)?", cell, re.IGNORECASE) for cell in header[1:]) and not {row[0] for _, row in lines} & {*header[1:]}:
+        raise DataError(f"{file}: the first row must name the columns (sectors, then final demand), got numbers only: {', '.join(header[: checks.LISTED])}")
+    uneven = [(n, row) for n, row in lines if len(row) != width]
+    if len(uneven) == len(lines) - 1 and all(len(row) == width + 1 for _, row in uneven):
+        raise DataError(f"{file}: the first row must begin with a cell above the names of the sectors (it may be empty), got {header[0]!r} there")
+    if uneven:
+        n, row = uneven[0]
+        raise DataError(
+            f"{file}: every row must have as many cells as the first, {width}, got {len(row)} in line {n} (row {row[0]!r}); empty cells keep their separators"
+        )
+    return [row for _, row in lines]
+
+
+def _numbers(file: Path, body: Sequence[Sequence[str]], rows: Sequence[str], columns: Sequence[str], decimal: str) -> pandas.DataFrame:
+    text = pandas.DataFrame([row[1:] for row in body], index=list(rows), columns=list(columns), dtype=str)
+    point = text.mask(text == "", "0")
+    if decimal == ",":  # a point would separate thousands, and is refused like a comma elsewhere
+        point = point.apply(lambda column: column.str.replace(".", "?", regex=False).str.replace(",", ".", regex=False))
+    values = point.apply(pandas.to_numeric, errors="coerce").astype(float)
     wrong = values.isna()
     if wrong.to_numpy().any():
         row = wrong.index[wrong.any(axis=1)][0]
         column = wrong.columns[wrong.loc[row]][0]
-        raise DataError(f"{file}: every cell must be a number or empty, got {text.at[row, column]!r} in row {row!r}, column {column!r}")
+        cell = text.at[row, column]
+        hint = ""
+        if re.fullmatch(r"[-+]?\d{1,3}([ ,.'\u00a0\u202f]\d{3})+([.,]\d+)?", cell):
+            hint = "; write numbers without signs between thousands"
+        if decimal == "." and re.fullmatch(r"[-+]?\d+,\d+", cell):
+            hint = "; if the comma separates decimals, say decimal=','" + (" (if thousands, remove it)" if hint else "")
+        raise DataError(f"{file}: every cell must be a number or empty, got {cell!r} in row {row!r}, column {column!r}{hint}")
     return values
+
+
+def _no_totals(file: Path, values: pandas.DataFrame, sectors: Sequence[str], final: Sequence[str]) -> None:
+    """A column that adds up columns before it would be counted as final demand once more."""
+    if len(sectors) < 2:
+        return
+    flows = values[list(sectors)].sum(axis=1)
+    for position, name in enumerate(final):
+        before = values[list(final[:position])].sum(axis=1)
+        sums = {"the flows": flows}
+        if position:
+            sums["the flows and the final demand before it"] = flows + before
+        if position > 1:
+            sums["the final demand before it"] = before
+        size = values[name].abs().max()
+        for of, total in sums.items():
+            if size > 0 and bool(((values[name] - total).abs() <= SAME * total.abs()).all()):
+                raise DataError(
+                    f"{file}: column {name!r} is the total of {of} in every row, and would be counted twice. If it is output, say output={name}; else "
+                    f"leave it out, other_columns=[{name}]"
+                )

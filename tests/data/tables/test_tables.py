@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -131,11 +133,22 @@ def test_a_csv_file_in_any_order_of_columns(tmp_path: Path) -> None:
     [
         (TEXT.replace("mills,10", "milks,10"), DataError, r"'milks' \(did you mean mills\?\)"),
         (TEXT.replace("60", "sixty"), DataError, r"every cell must be a number or empty, got 'sixty' in row 'farms', column 'mills'"),
-        (TEXT.replace(",", ";"), DataError, r"with ',' between cells"),
+        (TEXT.replace(",", ";"), DataError, r"with ',' between cells \(separator=';', perhaps\?\)"),
+        (TEXT.partition("\n")[2], DataError, r"the first row must name the columns .*, got numbers only: farms, 60, 10, 30, 100"),
+        (TEXT.removeprefix(","), DataError, r"the first row must begin with a cell above the names of the sectors .*, got 'mills' there"),
+        (
+            TEXT.replace("10,20,,30", "10,20,30"),
+            DataError,
+            r"as many cells as the first, 5, got 4 in line 3 \(row 'mills'\); empty cells keep their separators",
+        ),
+        (TEXT.replace("60", '"1,060"'), DataError, r"got '1,060' in row 'farms', .*decimal=',' \(if thousands, remove it\)"),
+        (TEXT.replace("60", "1 060.5"), DataError, r"got '1 060.5' in row 'farms', column 'mills'; write numbers without signs between thousands"),
+        (TEXT.replace("60", '"60,5"'), DataError, r"got '60,5' .*; if the comma separates decimals, say decimal=','"),
         (TEXT.replace("households", "mills"), InputError, r"columns must be different, got more than once: mills"),
         ("a", DataError, r"got 1 rows and 1 columns"),
         (",a\n", DataError, r"got 1 rows"),
-        ("", DataError, r"must be a table of text"),
+        ("", DataError, r"got 0 rows and 0 columns"),
+        ("PK\x03\x04", DataError, r"must be a text file, got a workbook: save its sheet as CSV"),
     ],
 )
 def test_an_unreadable_file_is_explained(tmp_path: Path, text: str, error: type[Exception], said: str) -> None:
@@ -143,6 +156,49 @@ def test_an_unreadable_file_is_explained(tmp_path: Path, text: str, error: type[
     path.write_text(text)
     with pytest.raises(error, match=said):
         tables.read_csv(path, other_rows=["wages"] if "wages" in text and "," in text else [])
+
+
+def test_decimal_commas_and_files_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(";a;b;use\na;1,5;2;3,25\nb;0;1e1;4\n")
+    assert tables.read_csv(path, separator=";", decimal=",").flow.tolist() == [[1.5, 2], [0, 10]]
+    path.write_text(path.read_text().replace("3,25", "3.000,25"))
+    with pytest.raises(DataError, match=r"got '3.000,25' in row 'a', column 'use'; write numbers without signs between thousands"):
+        tables.read_csv(path, separator=";", decimal=",")
+    path.write_bytes(",a,b,use\na,1,2,3\nM\u00fcller,1,2,3\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"must be a table of text in UTF-8"):
+        tables.read_csv(path)
+    with pytest.raises(DataError, match=r"separator must be one character, got ', '"):
+        tables.read_csv(path, separator=", ")
+    with pytest.raises(InputError, match=r"decimal must be one of"):
+        tables.read_csv(path, decimal="'")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (",a,b,use,Total\na,1,2,3,6\nb,4,5,6,15\n", r"column 'Total' is the total of the flows and the final demand before it .*say output=Total"),
+        (",a,b,sold,use\na,1,2,3,6\nb,4,5,9,6\n", r"column 'sold' is the total of the flows in every row, .*other_columns=\[sold\]"),
+        (",a,b,use,stocks,final\na,1,2,3,1,4\nb,4,5,6,-2,4\n", r"column 'final' is the total of the final demand before it"),
+    ],
+)
+def test_totals_are_not_counted_twice(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=said):
+        tables.read_csv(path)
+    name = text.splitlines()[0].split(",")[3 if "sold" in text else -1]
+    assert name not in tables.read_csv(path, other_columns=[name]).categories
+
+
+def test_a_sector_without_a_row_is_found_where_final_demand_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(",farms,mills,use\nfarms,1,2,3\n")
+    assert tables.read_csv(path).categories == ("mills", "use")
+    with pytest.raises(DataError, match=r"every column must be a sector with a row of its own, final demand as given \(use\), output, .*got 'mills'"):
+        tables.read_csv(path, final_demand=["use"])
+    with pytest.raises(InputError, match=r"final_demand of own.csv must be one of .*got 'uses' \(did you mean use"):
+        tables.read_csv(path, final_demand=["uses"])
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -208,6 +264,85 @@ def test_pymrio_and_any_system_with_the_same_frames(tmp_path: Path) -> None:
 
 
 # -------------------------------------------------------------------------------------------------------------- firms
+
+
+# Layouts of two publishers, with invented numbers: what pymrio's parsers are given in earnest, in small.
+
+REGIONS, GOODS = ("AT", "WA"), ("Paddy rice", "Wheat")
+
+
+def exiobase_text(frame: pandas.DataFrame) -> str:
+    """Tab-separated, two header lines, two columns of labels, and a line that names these."""
+    head = [["region", "", *(r for r, _ in frame.columns)], [frame.columns.names[1], "", *(c for _, c in frame.columns)]]
+    lines = [
+        *head,
+        ["region", "sector", *[""] * frame.shape[1]],
+        *([*label, *map(repr, row)] for label, row in zip(frame.index, frame.to_numpy().tolist(), strict=True)),
+    ]
+    return "\n".join("\t".join(line) for line in lines) + "\n"
+
+
+@pytest.mark.parametrize("release", ["3.8, an archive", "3.4, coefficients only"])
+def test_exiobase_as_published(tmp_path: Path, release: str) -> None:
+    pytest.importorskip("pymrio")
+    labels = pandas.MultiIndex.from_product([REGIONS, GOODS], names=["region", "sector"])
+    kinds = pandas.MultiIndex.from_product([REGIONS, ("Final consumption expenditure by households", "Changes in inventories")], names=["region", "category"])
+    Z = pandas.DataFrame(torch.arange(1.0, 17).reshape(4, 4).numpy(), index=labels, columns=labels)
+    Y = pandas.DataFrame([[30.0, 1, 5, 0], [20, -2, 3, 0], [4, 0, 50, 2], [1, 0, 60, -3]], index=labels, columns=kinds)
+    x = Z.sum(axis=1) + Y.sum(axis=1)
+    files = {"Y": ("Y.txt", 2, 2), "A": ("A.txt", 2, 2), "unit": ("unit.txt", 2, 1)}
+    text = {"Y.txt": exiobase_text(Y), "A.txt": exiobase_text(Z / x), "unit.txt": "region\tsector\tunit\n" + "".join(f"{r}\t{s}\tM.EUR\n" for r, s in labels)}
+    if release.startswith("3.8"):
+        files |= {"Z": ("Z.txt", 2, 2), "x": ("x.txt", 2, 1)}
+        text |= {"Z.txt": exiobase_text(Z), "x.txt": "region\tsector\tindout\n" + "".join(f"{r}\t{s}\t{v!r}\n" for (r, s), v in x.to_dict().items())}
+    about = {name: {"name": file, "nr_index_col": str(left), "nr_header": str(top)} for name, (file, left, top) in files.items()}
+    text["file_parameters.json"] = json.dumps({"systemtype": "IOSystem", "name": "EXIO3", "files": about})
+    if release.startswith("3.8"):
+        text["metadata.json"] = json.dumps({"name": "EXIO3", "description": "EXIOBASE 3", "system": "ixi", "version": "3.8.2", "history": []})
+        path = tmp_path / "IOT_2011_ixi.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in text.items():
+                archive.writestr(f"IOT_2011_ixi/{name}", content)
+    else:
+        path = tmp_path
+        for name, content in text.items():
+            (path / name).write_text(content)
+    table = tables.read_pymrio(path, "exiobase3")
+    assert table.sectors == ("AT-Paddy rice", "AT-Wheat", "WA-Paddy rice", "WA-Wheat")
+    assert table.categories == ("Final consumption expenditure by households", "Changes in inventories")
+    assert torch.allclose(table.flow, torch.arange(1.0, 17).reshape(4, 4).double(), rtol=1e-12)
+    assert torch.allclose(table.final_demand, torch.tensor([[35.0, 1], [23, -2], [54, 2], [61, -3]], dtype=torch.float64))
+    assert table.findings.negative_cells["Changes in inventories"] == 2
+    assert leontief_error(table) < 1e-12
+
+
+def test_the_oecd_tables_as_published(tmp_path: Path) -> None:
+    pytest.importorskip("pymrio")
+    # The release of 2023: codes with further underscores, Mexico split in two, empty rows of the split country, value added and output below and beside.
+    made = [f"{country}_{code}" for country in ("AUS", "MEX", "MX1", "MX2") for code in ("A01_02", "C26")]
+    final = [f"{country}_{kind}" for country in ("AUS", "MEX") for kind in ("HFCE", "NPISH", "GGFC", "GFCF", "INVNT", "DPABR")]
+    generator = torch.Generator().manual_seed(0)
+    square, rest = torch.rand(8, 8, generator=generator).double(), torch.rand(8, 12, generator=generator).double() + 1
+    square[2:4], square[:, 2:4], rest[2:4] = 0, 0, 0  # MEX itself is empty where it is split
+    rest[:, [4, 10]] -= 1.5
+    out = square.sum(1) + rest.sum(1)
+    taxes = 0.1 * square.sum(0)
+    lines = [["V1", *made, *final, "OUT"]]
+    lines += [[name, *map(repr, [*square[i].tolist(), *rest[i].tolist(), float(out[i])])] for i, name in enumerate(made)]
+    lines += [["TLS", *map(repr, taxes.tolist()), *["0.0"] * 13], ["VA", *map(repr, (out - square.sum(0) - taxes).tolist()), *["0.0"] * 13]]
+    lines += [["OUT", *map(repr, out.tolist()), *["0.0"] * 13]]
+    path = tmp_path / "ICIO2023_2018.csv"
+    path.write_text("\n".join(",".join(line) for line in lines) + "\n")
+    table = tables.read_pymrio(path, "oecd")
+    assert table.sectors == ("AUS-A01_02", "AUS-C26", "MEX-A01_02", "MEX-C26")
+    assert table.categories == ("HFCE", "NPISH", "GGFC", "GFCF", "INVNT", "DPABR")
+    joined = torch.zeros(4, 8, dtype=torch.float64)
+    joined[[0, 1, 2, 3, 2, 3, 2, 3], torch.arange(8)] = 1
+    assert torch.allclose(table.flow, joined @ square @ joined.mT, rtol=1e-12)
+    assert torch.allclose(table.output, joined @ out, rtol=1e-12)
+    assert table.findings.negative_cells["INVNT"] > 0
+    folder = tables.read_pymrio(tmp_path, "oecd", year=2018)
+    assert torch.equal(folder.flow, table.flow)
 
 
 def by_sector(network: tables.FirmNetwork, value: Tensor) -> Tensor:
