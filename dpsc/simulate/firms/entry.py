@@ -16,72 +16,66 @@ Source: our own; exits as in agent-based models of demography of firms, Delli Ga
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dpsc.relax import Exact
+from dpsc.errors import InputError
 from dpsc.relax import step as jump
+from dpsc.simulate.firms.extension import Extension, Moment, bounded
 from dpsc.simulate.firms.network import Network
 from dpsc.simulate.firms.parameters import Level, Parameters, widened
-from dpsc.simulate.firms.step import Flow, Rules, Shock
-from dpsc.simulate.firms.step import State as FirmState
-from dpsc.simulate.firms.step import start as start_firms
-from dpsc.simulate.firms.step import step as step_firms
-from dpsc.types import Relaxation
+from dpsc.simulate.firms.step import Shock, State
 
 
-class State(NamedTuple):
-    """Between two steps: the firms; cash `(M, B)` in units of output; the share of each firm's place that is open, `(M, B)`."""
+@dataclass(frozen=True, eq=False)
+class Entry(Extension):
+    """Accounts, exits and entries. A run keeps `cash` (units of output) and `open` (share of a firm's place that works), `(T, M, B)` each.
 
-    firms: FirmState
-    cash: Tensor
-    open: Tensor
-
-
-def start(network: Network, parameters: Parameters, *, reserve: Level, batch: int = 1) -> State:
-    """At rest: everyone open, with `reserve` steps of its output at rest in cash."""
-    firms = start_firms(network, parameters, batch=batch)
-    return State(firms, (widened("reserve", reserve, network) * network.output[:, None]).expand_as(firms.output), torch.ones_like(firms.output))
-
-
-def step(
-    state: State,
-    network: Network,
-    parameters: Parameters,
-    shock: Shock,
-    *,
-    margin: Level,
-    surplus: Level,
-    reserve: Level,
-    entry: Level = 0.0,
-    rules: Rules | None = None,
-    relax: Relaxation | None = None,
-) -> tuple[State, Flow]:
-    """One step of those that are open, then accounts, exits and entries.
-
-    Args:
-        state: firms, cash and who is open.
-        network: who supplies whom.
-        parameters: of the firms.
-        shock: of this step.
-        margin: earned on a unit of output, before fixed costs, >= 0.
+    Attributes:
+        margin: earned on a unit of output, before fixed costs, >= 0; number, `(M,)` or `(M, B)`.
         surplus: profit a unit at rest, 0 <= surplus <= margin; what is between them is the fixed cost.
-        reserve: cash that a firm keeps, in steps of its output at rest, > 0.
+        reserve: cash that a firm keeps, in steps of its output at rest, > 0; all start with it.
         entry: share of a closed place that is taken in a step, in [0, 1].
-        rules: parts of the step.
-        relax: reading of the minima and of the exit.
     """
-    relax = relax or Exact()
-    x0 = network.output[:, None]
-    there = shock._replace(productivity=shock.productivity * state.open)
-    firms, flow = step_firms(state.firms, network, parameters, there, rules=rules, relax=relax)
-    earned, kept = widened("margin", margin, network), widened("surplus", surplus, network)
-    full = widened("reserve", reserve, network) * x0
-    profit = earned * flow.output - (earned - kept) * x0 * state.open  # a closed place costs nothing
-    cash = torch.minimum(state.cash + profit, full.expand_as(state.cash))
-    survives = jump(cash, relax=relax, scale=x0)
-    opened = state.open * survives
-    taken = widened("entry", entry, network) * (1 - opened)
-    return State(firms, cash.clamp_min(0) * survives + taken * (full - cash.clamp_min(0) * survives), opened + taken), flow
+
+    margin: Level
+    surplus: Level
+    reserve: Level
+    entry: Level = 0.0
+
+    def __post_init__(self) -> None:
+        for name, high in (("margin", torch.inf), ("surplus", torch.inf), ("reserve", torch.inf), ("entry", 1.0)):
+            bounded(name, getattr(self, name), 0.0, high)
+        if float(torch.as_tensor(self.reserve).detach().min()) == 0:
+            raise InputError("reserve must be > 0, or every firm closes at once, got 0")
+
+    def start(self, network: Network, parameters: Parameters, firms: State) -> tuple[Tensor, ...]:
+        """Everyone open, with the reserve in cash."""
+        fixed = widened("margin", self.margin, network) - widened("surplus", self.surplus, network)
+        if float(fixed.detach().min()) < 0:
+            raise InputError(f"surplus must be at most the margin, or fixed costs are negative, got a difference of {float(fixed.detach().min()):g}")
+        return (widened("reserve", self.reserve, network) * network.output[:, None]).expand_as(firms.output), torch.ones_like(firms.output)
+
+    def before(self, own: tuple[Tensor, ...], now: Moment) -> tuple[Shock, tuple[Tensor, ...]]:
+        """Only what is open works."""
+        return now.shock._replace(productivity=now.shock.productivity * own[1]), own
+
+    def after(self, own: tuple[Tensor, ...], now: Moment) -> tuple[Tensor, ...]:
+        """Profit, exit, entry."""
+        network, (cash, opened), (flow, _) = now.network, own, now.done()
+        x0 = network.output[:, None]
+        earned, kept = widened("margin", self.margin, network), widened("surplus", self.surplus, network)
+        full = widened("reserve", self.reserve, network) * x0
+        profit = earned * flow.output - (earned - kept) * x0 * opened  # a closed place costs nothing
+        cash = torch.minimum(cash + profit, full.expand_as(cash))
+        survives = jump(cash, relax=now.relax, scale=x0)
+        opened = opened * survives
+        taken = widened("entry", self.entry, network) * (1 - opened)
+        left = cash.clamp_min(0) * survives
+        return left + taken * (full - left), opened + taken
+
+    def seen(self, own: tuple[Tensor, ...], network: Network) -> dict[str, Tensor]:
+        """Cash and places."""
+        return {"cash": own[0], "open": own[1]}

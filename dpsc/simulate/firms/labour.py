@@ -14,66 +14,63 @@ Source: Pichler, Pangallo, del Rio-Chanona, Lafond & Farmer (2022), doi:10.1016/
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from dpsc.relax import Exact
+from dpsc.simulate.firms.extension import Extension, Moment, bounded
 from dpsc.simulate.firms.network import Network
 from dpsc.simulate.firms.parameters import Level, Parameters, widened
 from dpsc.simulate.firms.production import Limits
 from dpsc.simulate.firms.smallest import smallest
-from dpsc.simulate.firms.step import Flow, Rules, Shock
-from dpsc.simulate.firms.step import State as FirmState
-from dpsc.simulate.firms.step import start as start_firms
-from dpsc.simulate.firms.step import step as step_firms
-from dpsc.types import Relaxation
+from dpsc.simulate.firms.step import Rules, Shock, State
 
 
-class State(NamedTuple):
-    """Between two steps: the firms, and their workers `(M, B)` relative to those at rest."""
+@dataclass(frozen=True, eq=False)
+class Labour(Extension):
+    """Workers that are hired and fired; `capacity` bounds them. A run keeps `workers` `(T, M, B)`, 1 = as many as the output at rest takes.
 
-    firms: FirmState
-    workers: Tensor
-
-
-def start(network: Network, parameters: Parameters, *, batch: int = 1, workers: Level = 1.0) -> State:
-    """At rest with so many workers; 1 is what the output takes, the capacity is all that a firm can have."""
-    firms = start_firms(network, parameters, batch=batch)
-    return State(firms, widened("workers", workers, network).expand_as(firms.output))
-
-
-def step(
-    state: State,
-    network: Network,
-    parameters: Parameters,
-    shock: Shock,
-    *,
-    hiring: Level,
-    firing: Level,
-    rules: Rules | None = None,
-    relax: Relaxation | None = None,
-) -> tuple[State, Flow]:
-    """One step with the workers that are there, then hiring and firing.
-
-    Args:
-        state: firms and workers.
-        network: who supplies whom.
-        parameters: of the firms; `capacity` bounds the workers.
-        shock: of this step; productivity is that of workers.
+    Attributes:
         hiring: share of missing workers found in a step, in [0, 1]; number, `(M,)` or `(M, B)`.
         firing: share of idle workers that leave in a step, in [0, 1].
-        rules: parts; the shock never acts on stocks here.
-        relax: reading of the minima.
+        workers: at the start; 1 is what the output takes, the capacity is all that a firm can have.
     """
-    rules, relax = replace(rules or Rules(), shock_on_stock=False), relax or Exact()
-    most = parameters.wide("capacity", network)
-    with_workers = shock._replace(productivity=shock.productivity * (state.workers / most.clamp_min(1e-300)))
-    limits = Limits(state.firms.demand, most * network.output[:, None], shock.productivity, state.firms.stock, parameters.wide("needed", network), False)
-    wanted = smallest(network, (limits.demand, most * network.output[:, None]), limits.by_stock(network), relax=relax) / network.output[:, None]
-    firms, flow = step_firms(state.firms, network, parameters, with_workers, rules=rules, relax=relax)
-    gap = wanted - state.workers
-    change = widened("hiring", hiring, network) * gap.clamp_min(0) - widened("firing", firing, network) * (-gap).clamp_min(0)
-    return State(firms, torch.minimum(state.workers + change, most.expand_as(gap))), flow
+
+    hiring: Level
+    firing: Level
+    workers: Level = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("hiring", "firing"):
+            bounded(name, getattr(self, name), 0.0, 1.0)
+        bounded("workers", self.workers, 0.0)
+
+    def prepared(self, rules: Rules) -> Rules:
+        """The shock acts on workers, not on what stocks allow."""
+        return replace(rules, shock_on_stock=False)
+
+    def start(self, network: Network, parameters: Parameters, firms: State) -> tuple[Tensor, ...]:
+        """With the workers of the start."""
+        return (widened("workers", self.workers, network).expand_as(firms.output),)
+
+    def before(self, own: tuple[Tensor, ...], now: Moment) -> tuple[Shock, tuple[Tensor, ...]]:
+        """Productivity with the workers that are there."""
+        most = now.parameters.wide("capacity", now.network)
+        return now.shock._replace(productivity=now.shock.productivity * (own[0] / most.clamp_min(torch.finfo(most.dtype).tiny))), own
+
+    def after(self, own: tuple[Tensor, ...], now: Moment) -> tuple[Tensor, ...]:
+        """Hiring and firing towards what demand and stocks would have employed."""
+        network, (workers,), (flow, _) = now.network, own, now.done()
+        most = now.parameters.wide("capacity", network)
+        room, rest = most * network.output[:, None], network.output[:, None]
+        limits = Limits(flow.demand, room, now.shock.productivity, now.firms.stock, now.parameters.wide("needed", network), False)
+        made = smallest(network, (flow.demand, room), limits.by_stock(network), relax=now.relax)
+        wanted = torch.where(rest > 0, made / torch.where(rest > 0, rest, torch.ones_like(rest)), workers)
+        gap = wanted - workers
+        change = widened("hiring", self.hiring, network) * gap.clamp_min(0) - widened("firing", self.firing, network) * (-gap).clamp_min(0)
+        return (torch.minimum(workers + change, most.expand_as(gap)),)
+
+    def seen(self, own: tuple[Tensor, ...], network: Network) -> dict[str, Tensor]:
+        """Workers."""
+        return {"workers": own[0]}

@@ -16,26 +16,16 @@ Source: our own; compare Inoue & Todo (2019), doi:10.1038/s41893-019-0351-x, and
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dpsc.errors import DtypeError, InputError, ShapeError
-from dpsc.relax import Exact
+from dpsc.simulate.firms.extension import Extension, Moment, Shipped
 from dpsc.simulate.firms.network import Network
 from dpsc.simulate.firms.parameters import Parameters
-from dpsc.simulate.firms.step import Flow, Rules, Shock, place, serve
-from dpsc.simulate.firms.step import State as FirmState
-from dpsc.simulate.firms.step import start as start_firms
-from dpsc.types import Relaxation
-
-
-class State(NamedTuple):
-    """Between two steps: the firms, and what is under way, `(L, E, B)` units, slot 0 arriving next."""
-
-    firms: FirmState
-    pipeline: Tensor
+from dpsc.simulate.firms.step import Flow, Rules, State
 
 
 def checked_lags(network: Network, lag: Tensor) -> Tensor:
@@ -49,42 +39,47 @@ def checked_lags(network: Network, lag: Tensor) -> Tensor:
     return lag.to(network.supplier.device)
 
 
-def start(network: Network, parameters: Parameters, lag: Tensor, *, batch: int = 1) -> State:
-    """At rest: every edge has lag times its usual delivery under way."""
-    lag = checked_lags(network, lag)
-    firms = start_firms(network, parameters, batch=batch)
-    slot = torch.arange(int(lag.max()) if len(lag) else 0, device=lag.device)[:, None]
-    return State(firms, torch.where((slot < lag)[..., None], firms.order, torch.zeros_like(firms.order)))
+@dataclass(frozen=True, eq=False)
+class Lags(Extension):
+    """Goods under way; orders are placed last. A run keeps `under_way` `(T, M, B)`, units on their way to each firm; its own state is the pipeline.
 
-
-def step(
-    state: State, network: Network, parameters: Parameters, shock: Shock, *, lag: Tensor, rules: Rules | None = None, relax: Relaxation | None = None
-) -> tuple[State, Flow]:
-    """Serve, ship, receive, order.
-
-    Args:
-        state: of `start`, with the same lags.
-        network: who supplies whom.
-        parameters: of the firms.
-        shock: of this step.
-        lag: `(E,)` whole steps.
-        rules: parts; orders are placed last.
-        relax: reading of the minima.
-    Returns: state and flow; `flow.delivered` is what left the suppliers.
+    Attributes:
+        lag: `(E,)` whole steps >= 0 of each edge.
     """
-    rules, relax = rules or Rules(), relax or Exact()
-    if rules.order_first:
-        raise InputError("transport lags go with orders that are placed last: Rules(order_first=False), got order_first=True")
-    firms, flow = serve(state.firms, network, parameters, shock, rules=rules, relax=relax)
-    if not len(state.pipeline):
-        return State(place(firms, network, parameters, shock, rules=rules), state.pipeline), flow
-    at_once = (lag == 0)[:, None]
-    arrived = state.pipeline[0] + torch.where(at_once, flow.delivered, torch.zeros_like(flow.delivered))
-    slot = torch.arange(len(state.pipeline), device=lag.device)[:, None, None]
-    moved = torch.cat([state.pipeline[1:], torch.zeros_like(state.pipeline[:1])])
-    pipeline = moved + torch.where(slot == (lag - 1)[:, None], flow.delivered, torch.zeros_like(flow.delivered))
-    stock = firms.stock + network.received(arrived - flow.delivered)
-    usual = network.received((lag * network.coefficient * network.output[network.buyer])[:, None])
-    surplus = network.received(pipeline.sum(0)) - usual
-    placed = place(firms._replace(stock=stock + surplus), network, parameters, shock, rules=rules)
-    return State(placed._replace(stock=stock), pipeline), flow
+
+    lag: Tensor
+    ships = True
+
+    def prepared(self, rules: Rules) -> Rules:
+        """The same; refused where orders come first."""
+        if rules.order_first:
+            raise InputError("transport lags go with orders that are placed last: Rules(order_first=False), got order_first=True")
+        return rules
+
+    def start(self, network: Network, parameters: Parameters, firms: State) -> tuple[Tensor, ...]:
+        """Every edge has lag times its usual delivery under way."""
+        lag = checked_lags(network, self.lag)
+        slot = torch.arange(int(lag.max()) if len(lag) else 0, device=lag.device)[:, None]
+        usual = network.trade.expand_as(firms.order)
+        return (torch.where((slot < lag)[..., None], usual, torch.zeros_like(usual)),)
+
+    def ship(self, own: tuple[Tensor, ...], network: Network, flow: Flow) -> Shipped:
+        """What arrives leaves the pipeline, what was delivered enters it."""
+        (pipeline,), lag = own, self.lag.to(network.supplier.device)
+        nothing = flow.delivered.new_zeros(())
+        if not len(pipeline):
+            return Shipped(nothing, nothing, own)
+        arrived = pipeline[0] + torch.where((lag == 0)[:, None], flow.delivered, nothing)
+        slot = torch.arange(len(pipeline), device=lag.device)[:, None, None]
+        moved = torch.cat([pipeline[1:], torch.zeros_like(pipeline[:1])])
+        pipeline = moved + torch.where(slot == (lag - 1)[:, None], flow.delivered, nothing)
+        usual = network.received((lag * network.coefficient * network.output[network.buyer])[:, None])
+        return Shipped(network.received(arrived - flow.delivered), network.received(pipeline.sum(0)) - usual, (pipeline,))
+
+    def after(self, own: tuple[Tensor, ...], now: Moment) -> tuple[Tensor, ...]:
+        """Nothing more."""
+        return own
+
+    def seen(self, own: tuple[Tensor, ...], network: Network) -> dict[str, Tensor]:
+        """Units under way to each firm."""
+        return {"under_way": network.held(network.received(own[0].sum(0)))}

@@ -62,7 +62,7 @@ class Switching:
     """Suppliers of one product are weighted by how well they serve: shares ~ (share in the recipe) (fill rate)^sensitivity.
 
     With sensitivity 0 it is `inventory_gap`; as it grows, orders move to those who deliver. Nobody is dropped for good: a supplier that fills nothing keeps
-    a fill rate of `least`.
+    a fill rate of `least`. A network made without `product` has one supplier an input, and nothing to switch.
 
     Args:
         sensitivity: number, `(M,)` or `(M, B)` of the buyer, >= 0; learnable.

@@ -16,34 +16,17 @@ Source: Leontief (1951), The structure of American economy, price model; lag and
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from dpsc.errors import InputError
+from dpsc.simulate.firms.extension import Extension, Moment, at, bounded
 from dpsc.simulate.firms.network import Network
 from dpsc.simulate.firms.parameters import Level, Parameters, widened
-from dpsc.simulate.firms.step import Flow, Rules, Shock
-from dpsc.simulate.firms.step import State as FirmState
-from dpsc.simulate.firms.step import start as start_firms
-from dpsc.simulate.firms.step import step as step_firms
-from dpsc.types import Relaxation
+from dpsc.simulate.firms.step import Shock, State
 
 ROUNDS = 20_000  # of the fixed point p = A'p + v
-
-
-class State(NamedTuple):
-    """Between two steps: the firms, and their prices `(M, B)`."""
-
-    firms: FirmState
-    price: Tensor
-
-
-def start(network: Network, parameters: Parameters, *, batch: int = 1) -> State:
-    """At rest: all prices 1."""
-    firms = start_firms(network, parameters, batch=batch)
-    return State(firms, torch.ones_like(firms.output))
 
 
 def own_cost(network: Network) -> Tensor:
@@ -93,35 +76,45 @@ def final_demand(wanted: Tensor, price: Tensor, elasticity: Tensor | float) -> T
     return wanted * price**-elasticity
 
 
-def step(
-    state: State,
-    network: Network,
-    parameters: Parameters,
-    shock: Shock,
-    *,
-    cost: Tensor,
-    elasticity: Level = 0.0,
-    lag: Level = 1.0,
-    scarcity: Level = 0.0,
-    rules: Rules | None = None,
-    relax: Relaxation | None = None,
-) -> tuple[State, Flow]:
-    """One step of quantities at today's prices, then of prices.
+@dataclass(frozen=True, eq=False)
+class Prices(Extension):
+    """Prices beside quantities: quantities at today's prices, then the next prices. A run keeps `price` `(T, M, B)`, 1 at rest.
 
-    Args:
-        state: firms and prices.
-        network: who supplies whom; coefficients are value shares.
-        parameters: of the firms.
-        shock: of quantities.
-        cost: `(M, B)` v of this step; `own_cost(network)` at rest.
+    Attributes:
+        cost: v, `(M,)`, `(M, B)`, or `(T, M, B)` by step; None is `own_cost(network)`, that at rest. Coefficients are value shares.
         elasticity: epsilon >= 0 of final demand, number, `(M,)` or `(M, B)`.
         lag: of costs, >= 1 steps.
         scarcity: kappa >= 0.
-        rules: parts of the step of quantities.
-        relax: reading of it.
     """
-    wanted = network.final_demand[:, None] if shock.final_demand is None else shock.final_demand
-    asked = final_demand(wanted.expand_as(state.price), state.price, widened("elasticity", elasticity, network))
-    firms, flow = step_firms(state.firms, network, parameters, shock._replace(final_demand=asked), rules=rules, relax=relax)
-    price = push(network, state.price, cost.expand_as(state.price), lag=lag, served=firms.fill_rate, scarcity=scarcity)
-    return State(firms, price), flow
+
+    cost: Tensor | None = None
+    elasticity: Level = 0.0
+    lag: Level = 1.0
+    scarcity: Level = 0.0
+
+    def __post_init__(self) -> None:
+        for name, low in (("elasticity", 0.0), ("lag", 1.0), ("scarcity", 0.0)):
+            bounded(name, getattr(self, name), low)
+        if self.cost is not None:
+            bounded("cost", self.cost, 0.0)
+
+    def start(self, network: Network, parameters: Parameters, firms: State) -> tuple[Tensor, ...]:
+        """All prices 1, and the cost at rest."""
+        return firms.output.new_ones(firms.output.shape), own_cost(network).expand_as(firms.output)
+
+    def before(self, own: tuple[Tensor, ...], now: Moment) -> tuple[Shock, tuple[Tensor, ...]]:
+        """Final demand at the prices of the step."""
+        wanted = now.network.final_demand[:, None] if now.shock.final_demand is None else now.shock.final_demand
+        asked = final_demand(wanted.expand_as(own[0]), own[0], widened("elasticity", self.elasticity, now.network))
+        return now.shock._replace(final_demand=asked), own
+
+    def after(self, own: tuple[Tensor, ...], now: Moment) -> tuple[Tensor, ...]:
+        """The next prices."""
+        _, firms = now.done()
+        price, usual = own
+        cost = usual if self.cost is None else at("cost", self.cost, now.time, now.network).expand_as(price)
+        return push(now.network, price, cost, lag=self.lag, served=firms.fill_rate, scarcity=self.scarcity), usual
+
+    def seen(self, own: tuple[Tensor, ...], network: Network) -> dict[str, Tensor]:
+        """Prices."""
+        return {"price": own[0]}

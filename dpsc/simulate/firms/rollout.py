@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,10 +14,12 @@ from torch.utils.checkpoint import checkpoint
 from dpsc import checks
 from dpsc.errors import InputError, ShapeError
 from dpsc.relax import Exact, Logistic, StraightThrough
+from dpsc.simulate.firms import extension as extended
+from dpsc.simulate.firms.extension import Extended, Extension
 from dpsc.simulate.firms.network import Network
 from dpsc.simulate.firms.parameters import Parameters
 from dpsc.simulate.firms.rationing import fill_rate
-from dpsc.simulate.firms.step import Rules, Shock, State, place, serve, start, step
+from dpsc.simulate.firms.step import Rules, Shock, State, place, serve, start
 from dpsc.simulate.firms.whole import Kernels, WholeRun, _operators, checkpoint_interval
 from dpsc.types import Relaxation
 
@@ -32,14 +34,16 @@ class Run:
     Attributes:
         output: `(T, M, B)` units made.
         demand: `(T, M, B)` units asked for.
-        state: after the last step; hand it to another run to go on.
+        state: after the last step; hand it to another run to go on. With extensions an `Extended`.
         delivered: how `final` is found when it is first read.
+        seen: what extensions kept of every step, name -> `(T, M, B)`.
     """
 
     output: Tensor
     demand: Tensor
-    state: State
+    state: State | Extended
     delivered: Callable[[], Tensor]
+    seen: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def final(self) -> Tensor:
@@ -55,8 +59,9 @@ def rollout(
     final_demand: Tensor | None = None,
     transport: Tensor | None = None,
     horizon: int | None = None,
-    state: State | None = None,
+    state: State | Extended | None = None,
     rules: Rules | None = None,
+    extensions: Sequence[Extension] = (),
     relax: Relaxation | None = None,
     memory: float = MEMORY,
     kernels: Kernels | None = None,
@@ -64,9 +69,9 @@ def rollout(
 ) -> Run:
     """Run the network through a shock; one `step` after the other, see there.
 
-    With the paper's parts (`Rules.plain`), a stock for every edge, no shock on edges and an exact or straight-through reading, the whole run is one
-    operation with a backward pass of its own; otherwise autograd follows every step, in checkpointed segments where the memory asks for it. The
-    numbers are the same.
+    With the paper's parts (`Rules.plain`), a stock for every edge, no shock on edges, no extensions and an exact or straight-through reading, the whole
+    run is one operation with a backward pass of its own; otherwise autograd follows every step, in checkpointed segments where the memory asks for it.
+    The numbers are the same.
 
     Args:
         network: who supplies whom.
@@ -77,6 +82,7 @@ def rollout(
         horizon: T, needed where nothing else tells.
         state: to start from; None starts at rest, with stocks at their targets.
         rules: parts and conventions.
+        extensions: `Prices`, `Lags`, `Labour`, `Entry`, `Rebuilding`, or your own; any of them together, see `dpsc.simulate.firms.extension`.
         relax: reading of the minima, `Exact()` by default.
         memory: bytes that stored stocks may take on the way to a gradient, 32 MiB by default; what does not fit is computed twice, in segments of at best
             about sqrt T steps. More is seldom faster: fresh pages cost as much as a step.
@@ -86,7 +92,10 @@ def rollout(
     Gradient: in every level of the parameters, the shocks and the state; in the coefficients only step by step.
     Raises: ShapeError; InputError for negative or infinite shocks, and for an output that is not finite.
     """
-    rules, relax = rules or Rules(), relax or Exact()
+    rules, relax = extended.prepared(rules or Rules(), extensions), relax or Exact()
+    firms = state.firms if isinstance(state, Extended) else state
+    if isinstance(state, Extended) and len(state.own) != len(extensions):
+        raise InputError(f"a run that goes on must have the extensions that it had, got {len(extensions)} extensions and a state of {len(state.own)}")
     paths = {
         "productivity": (productivity, network.firms),
         "final_demand": (final_demand, network.firms),
@@ -99,15 +108,15 @@ def rollout(
     steps = checks.at_least("horizon", max(lengths.values()), 1)
     if len(set(lengths.values())) > 1:
         raise ShapeError(f"shocks and horizon must have one length T, got {', '.join(f'{n}: {k}' for n, k in lengths.items())}")
-    batches = [v.shape[2] for v in wide.values() if v is not None] + [parameters.batch(), 1 if state is None else state.stock.shape[1]]
+    batches = [v.shape[2] for v in wide.values() if v is not None] + [parameters.batch(), 1 if firms is None else firms.stock.shape[1]]
     batch = max(batches)
     if any(b not in (1, batch) for b in batches):
         raise ShapeError(f"batches must be 1 or one number B, got {sorted(set(batches))}")
     sharpness = _sharpness(relax)
     tracked = network.coefficient.requires_grad
-    if rules.plain and network.own_stocks and wide["transport"] is None and sharpness is not None and not tracked:
-        return _whole(network, parameters, wide["productivity"], wide["final_demand"], state, rules, relax, steps, batch, sharpness, memory, kernels)
-    return _stepwise(network, parameters, wide, state, rules, relax, steps, batch, memory)
+    if rules.plain and network.own_stocks and wide["transport"] is None and sharpness is not None and not tracked and not extensions:
+        return _whole(network, parameters, wide["productivity"], wide["final_demand"], firms, rules, relax, steps, batch, sharpness, memory, kernels)
+    return _stepwise(network, parameters, wide, state, rules, relax, steps, batch, memory, extensions)
 
 
 def _sharpness(relax: Relaxation) -> float | None:
@@ -175,11 +184,13 @@ def _whole(
 
 
 def _stepwise(
-    network: Network, parameters: Parameters, wide: dict[str, Tensor | None], state: State | None, rules: Rules, relax: Relaxation, steps: int, batch: int,
-    memory: float,
+    network: Network, parameters: Parameters, wide: dict[str, Tensor | None], state: State | Extended | None, rules: Rules, relax: Relaxation, steps: int,
+    batch: int, memory: float, extensions: Sequence[Extension],
 ) -> Run:  # fmt: skip
-    begin = start(network, parameters, batch=batch) if state is None else state
-    begin = State(*(v.expand(v.shape[0], batch) for v in begin))
+    firms = state.firms if isinstance(state, Extended) else start(network, parameters, batch=batch) if state is None else state
+    firms = State(*(v.expand(v.shape[0], batch) for v in firms))
+    now = state if isinstance(state, Extended) else extended.start(network, parameters, firms, extensions)
+    now = now._replace(firms=firms)
     one = network.output.new_ones(1, 1)
 
     def shock(t: int) -> Shock:
@@ -190,30 +201,31 @@ def _stepwise(
             None if share is None else share[t].expand(network.edges, batch),
         )
 
-    def segment(first: int, last: int, *now: Tensor) -> tuple[Tensor, ...]:
-        here, outputs, demands, finals = State(*now), [], [], []
+    def segment(first: int, last: int, here: Extended) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Tensor], Extended]:
+        flows, kept = [], []
         for t in range(first, last):
-            here, flow = step(here, network, parameters, shock(t), rules=rules, relax=relax)
-            outputs.append(flow.output)
-            demands.append(flow.demand)
-            finals.append(flow.final)
-        return (torch.stack(outputs), torch.stack(demands), torch.stack(finals), *here)
+            here, flow = extended.step(here, network, parameters, shock(t), extensions=extensions, rules=rules, relax=relax, time=t)
+            flows.append((flow.output, flow.demand, flow.final))
+            kept.append(extended.seen(here, network, extensions))
+        output, demand, final = (torch.stack(parts) for parts in zip(*flows, strict=True))
+        return (output, demand, final), extended.stacked(kept), here
 
     size = LIVE * network.edges * batch * network.output.element_size()
     length = steps
     if torch.is_grad_enabled() and steps * size > memory:
         length = max(1, round(steps**0.5))
-    parts: list[tuple[Tensor, ...]] = []
-    now: tuple[Tensor, ...] = begin
+    flows, series = [], []
     for first in range(0, steps, length):
         last = min(first + length, steps)
         whole = length == steps
-        made: Any = segment(first, last, *now) if whole else checkpoint(segment, first, last, *now, use_reentrant=False, preserve_rng_state=False)
-        parts.append(made[:3])
-        now = made[3:]
-    output, demand, final = (torch.cat([p[k] for p in parts]) for k in range(3))
+        made: Any = segment(first, last, now) if whole else checkpoint(segment, first, last, now, use_reentrant=False, preserve_rng_state=False)
+        flows.append(made[0])
+        series.append(made[1])
+        now = made[2]
+    output, demand, final = (torch.cat(parts) for parts in zip(*flows, strict=True))
     _finite_output(output)
-    return Run(output, demand, State(*now), lambda: final)
+    seen = {name: torch.cat([one[name] for one in series]) for name in series[0]}
+    return Run(output, demand, now if extensions else now.firms, lambda: final, seen)
 
 
 def _path(name: str, value: Tensor | None, size: int, network: Network, check: bool) -> Tensor | None:

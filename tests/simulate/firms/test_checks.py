@@ -12,7 +12,6 @@ from torch import Tensor
 
 from dpsc.relax import Exact, Logistic, Smoothed, StraightThrough
 from dpsc.simulate import firms
-from dpsc.simulate.firms import lags
 
 F64 = torch.float64
 stepwise = firms.Rules(production=functools.partial(firms.leontief))
@@ -191,12 +190,8 @@ def test_13_goods_under_way_delay_each_tier_by_their_lag() -> None:
     stop[5:, 0] = 0.0
     parameters = firms.Parameters(3.0, 1e9)
     for lag in ([0, 0, 0], [2, 0, 4], [1, 3, 2]):
-        way = torch.tensor(lag)
-        state, made = lags.start(chain, parameters, way), []
-        for z in stop:
-            state, flow = lags.step(state, chain, parameters, firms.Shock(z), lag=way)
-            made.append(flow.output[:, 0])
-        fell = (torch.stack(made) < chain.output * (1 - 1e-12)).double().argmax(0).tolist()
+        made = firms.rollout(chain, parameters, productivity=stop, extensions=[firms.Lags(torch.tensor(lag))]).output[..., 0]
+        fell = (made < chain.output * (1 - 1e-12)).double().argmax(0).tolist()
         assert fell == [5, 8 + lag[0], 11 + sum(lag[:2]), 14 + sum(lag)], "3 steps of stock a tier, and what is under way"
 
 
