@@ -15,6 +15,15 @@ BLOCKS = {
 }
 
 
+@pytest.mark.parametrize("page", ["firm_step.md", "firms.md"])
+def test_a_page_runs_from_top_to_bottom(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(DOCS.parent)
+    blocks, known = [block for name, block in BLOCKS.items() if name.startswith(page)], {}
+    assert blocks
+    for block in blocks:
+        exec(compile(block, page, "exec"), known)  # noqa: S102 - our own page
+
+
 @pytest.mark.parametrize("name", [name for name in BLOCKS if name.startswith("inventory.md")])
 def test_block_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(BLOCKS[name], name, "exec"), {})  # noqa: S102 - our own page

@@ -158,6 +158,11 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
     "favorita_stores": {"not_worse": ("<=", 0, 0)},
     "serial_hdpo": {**{f"gap_pct_p{p}": ("<=", 0.05, 0) for p in (4, 9, 19, 39)}, "cost_example_6_1": ("<=", 47.74, 0)},
     "firms_from_table": {"balance_error": ("<=", 1e-12, 0), "sector_total_error": ("<=", 1e-12, 0), "rank_correlation": (">=", 0.8, 0)},
+    "firm_extensions": {
+        **{f"limit_error_{name}": ("=", 0, 0) for name in ("prices", "lags", "labour", "entry", "rebuilding")},
+        **{f"limit_error_{name}": ("<=", 1e-12, 0) for name in ("products", "together")},
+        "price_error": ("<=", 1e-12, 0), "arrival_error_steps": ("=", 0, 0), "worst_gradient_error": ("<=", 1e-5, 0),
+    },
     "firm_stocks": {f"below_{rival}_pct": (">=", 0.0, 0) for rival in ("greedy", "gradient_free")},
     "belgium_2020": {"rmse_blind": ("<=", 0.0306, 0)},
     "scaling": {

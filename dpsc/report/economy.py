@@ -112,6 +112,33 @@ def cascades(sectors: Mapping[str, Mapping[str, Band]], *, x: Sequence[date] | V
     return figure
 
 
+def panels(parts: Sequence[tuple[str, Mapping[str, Band]]], *, x: Values, x_label: str, columns: int = 2) -> Figure:
+    """Bands of different quantities beside each other, each on an axis of its own; a run keeps its colour and dash in all of them.
+
+    Args:
+        parts: label of the quantity with its unit, and run -> band over `x`; one panel each.
+        x: T periods.
+        x_label: of the time axis.
+        columns: of panels.
+    """
+    across = _array("x", x)
+    runs = list(dict.fromkeys(run for _, named in parts for run in _some("parts", named)))
+    count = len(_some("parts", dict(parts)))
+    columns = min(columns, count)
+    figure, made = axes_grid(count, width=4.3 * columns + 0.6, height=0.5 + 2.7 * -(-count // columns), columns=columns)
+    for axes, (label, named) in zip(made, parts, strict=True):
+        for run, (low, middle, high) in named.items():
+            position = runs.index(run)
+            colour = COLOURS[position % len(COLOURS)]
+            axes.fill_between(across, _line(run, low, len(across)), _line(run, high, len(across)), color=colour, alpha=0.2, linewidth=0)
+            axes.plot(across, _line(run, middle, len(across)), color=colour, linestyle=DASHES[position % len(DASHES)], linewidth=1.6, label=literal(run))
+        axes.set_title(literal(label), loc="left", fontsize=9.5, color=INK)
+        axes.set_xlabel(literal(x_label), fontsize=9, color=INK)
+        if len(named) > 1:
+            axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="best")
+    return figure
+
+
 def network_map(
     supplier: Values,
     buyer: Values,

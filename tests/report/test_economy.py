@@ -46,6 +46,20 @@ def test_cascades_have_one_panel_a_sector(x: list) -> None:
         economy.cascades({}, x=x, x_label="day", y_label="output")
 
 
+def test_panels_have_an_axis_each_and_a_run_its_colour() -> None:
+    now, then = economy.band(DRAWS), economy.band(DRAWS * 0.9)
+    figure = economy.panels([("output", {"now": now, "then": then}), ("price", {"then": then}), ("cash", {"then": now})], x=list(range(40)), x_label="step")
+    figure.canvas.draw()
+    first, second, third = (axes for axes in figure.axes if axes.get_visible())
+    assert [axes.get_title(loc="left") for axes in (first, second, third)] == ["output", "price", "cash"]
+    assert first.lines[1].get_color() == second.lines[0].get_color() == third.lines[0].get_color() != first.lines[0].get_color()
+    assert first.get_legend() is not None
+    assert second.get_legend() is None
+    assert first.get_ylim() != third.get_ylim()
+    with pytest.raises(InputError, match=r"parts must hold at least one entry"):
+        economy.panels([], x=[], x_label="step")
+
+
 @pytest.mark.parametrize("sectors", [1, 3, 20])
 def test_a_network_map_draws_the_largest_flows(sectors: int) -> None:
     firms = 30
