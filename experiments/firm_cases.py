@@ -89,8 +89,8 @@ def prior(count: int) -> Prior:
     return Prior({"inventory": (count, LogNormal(6.0, 0.5)), "rate": (count, LogNormal(0.08, 0.7))})
 
 
-def simulator(network: firms.Network, sector: Tensor, size: Tensor, periods: int) -> Simulator:
-    """`(2 M, B)` coordinates -> `(periods, K, B)` sector outputs relative to the baseline."""
+def simulator(network: firms.Network, sector: Tensor, size: Tensor, periods: int, *, onset: int = ONSET) -> Simulator:
+    """`(2 M, B)` coordinates -> `(periods, K, B)` sector outputs relative to the baseline, under a shock that comes in period `onset`."""
     law, sectors = prior(network.firms), int(sector.max()) + 1
     one_each = sectors == network.firms and bool((sector == torch.arange(sectors)).all())
     share = torch.zeros(sectors, network.firms, dtype=network.output.dtype)
@@ -99,7 +99,7 @@ def simulator(network: firms.Network, sector: Tensor, size: Tensor, periods: int
 
     def simulate(coordinates: Tensor, *, relax: Relaxation) -> Tensor:
         values = law.values(coordinates)
-        lost = firms.exponential(periods, onset=ONSET, size=size[:, None], rate=values["rate"])
+        lost = firms.exponential(periods, onset=onset, size=size[:, None], rate=values["rate"])
         parameters = firms.Parameters(inventory=values["inventory"], adjustment_time=10.0, capacity=1.2)
         output = firms.rollout(network, parameters, productivity=1 - lost, relax=relax).output
         return output / network.output[:, None] if one_each else torch.einsum("km,tmb->tkb", share, output)

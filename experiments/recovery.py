@@ -10,12 +10,25 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dpsc.calibrate import Counted, effective_from_jacobian, hold_then_decay, laplace_spread, maximum_posterior, pull_back, silent
+from dpsc.calibrate import (
+    Counted,
+    Observations,
+    PeriodRows,
+    Simulator,
+    Sweep,
+    effective_by_period,
+    effective_from_jacobian,
+    hold_then_decay,
+    laplace_spread,
+    maximum_posterior,
+    pull_back,
+    silent,
+)
 from dpsc.relax import Exact
 from dpsc.report import Outcome, Section, figures
 from dpsc.report.calibration import identifiability_map
 from experiments.context import RunContext
-from experiments.firm_cases import NOISE, ONSET, Case, annealed, stored
+from experiments.firm_cases import FITTED, NOISE, ONSET, Case, annealed, simulator, stored
 
 
 def run(
@@ -29,6 +42,7 @@ def run(
     sharpness: list[float],
     sharpen_until: float,
     identify: list[list[int]],
+    sweep: int,
 ) -> Outcome:
     """Fit a firm-level data set, and count what several data sets can tell.
 
@@ -42,6 +56,7 @@ def run(
         sharpness: first and last sharpness of the soft minima in the backward pass.
         sharpen_until: share of the fit after which the last sharpness holds.
         identify: (firms, sectors, seed) of stored data sets whose effective number of parameters is counted at the truth.
+        sweep: periods after the onset from which that number is extrapolated, beside the exact one.
     """
     data = stored(*case)
     firms = data.network.firms
@@ -69,13 +84,22 @@ def run(
         spread, quiet, count = laplace_spread(jacobian), silent(jacobian), other.network.firms
         known = 1 - spread
         label = f"m{spec[0]}_ns{spec[1]}"
-        metrics[f"effective_{label}"] = effective_from_jacobian(jacobian)
+        short, share = swept_at_truth(other, sweep)
+        metrics |= {
+            f"effective_{label}": effective_from_jacobian(jacobian),
+            f"effective_swept_{label}": short.number,
+            f"sweep_share_of_columns_{label}": share / (2 * count),
+            f"sweep_share_of_rows_{label}": share / len(jacobian),
+        }
         rows.append(
             {
                 "data set": other.name,
                 "parameters": 2 * count,
                 "observations": len(jacobian),
                 "effective": metrics[f"effective_{label}"],
+                "swept": short.number,
+                "swept_standard_error": short.standard_error,
+                "swept_runs": share,
                 "stocks_without_gradient": float(quiet[:count].double().mean()),
                 "rates_of_hit_firms_without_gradient": float(quiet[count:][other.hit].double().mean()),
                 "stocks_known": int((known[:count] > 0.5).sum()),
@@ -116,7 +140,9 @@ def run(
                 "What the data can tell",
                 "Effective number of parameters: directions in parameter space that the data fix better than the prior does, at the "
                 "truth and to first order. Known: "
-                "more than half of the prior's standard deviation removed. The maps show the data set in the middle of the table.",
+                "more than half of the prior's standard deviation removed. The maps show the data set in the middle of the table. "
+                f"Swept: the same number from the first {sweep} periods after the onset, continued to the end; swept_runs is what that costs in runs of "
+                f"{FITTED} periods.",
                 tables=("identifiability",),
                 figures=("map_0", "map_1"),
             ),
@@ -150,6 +176,21 @@ def jacobian_at_truth(case: Case) -> tuple[Tensor, int]:
         unit[part, torch.arange(len(part))] = 1
         jacobian[part] = pull_back(simulate, case.truth, unit.view(periods, series, -1), relax=Exact()).mT / NOISE
     return jacobian, len(late)
+
+
+def swept_at_truth(case: Case, periods: int) -> tuple[Sweep, float]:
+    """Effective number of parameters at the truth from the first periods after the onset, and what that costs in runs of all fitted periods.
+
+    Nothing happens before the onset, so the runs begin there.
+    """
+    after = FITTED - ONSET
+    seen = Observations(case.series[ONSET:FITTED], NOISE)
+
+    def short(length: int) -> Simulator:
+        return simulator(case.network, case.sector, case.size, length, onset=0)
+
+    rows = PeriodRows(short, seen, case.truth, relax=Exact(), begin=1)  # in its first period a shock has its full size, whatever its rate
+    return effective_by_period(rows, periods=after, until=periods), rows.evaluations * after / FITTED
 
 
 def silent_at_truth(case: Case) -> Tensor:

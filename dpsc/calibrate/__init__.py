@@ -3,9 +3,11 @@
 from dpsc.calibrate.abc import Accepted, rejection, sequential
 from dpsc.calibrate.descend import descend, hold_then_decay
 from dpsc.calibrate.diagnostics import Uniformity, coverage_curve, covered, intervals, predictive_check, ranks, uniformity
+from dpsc.calibrate.effective import Effective, Sweep, effective_by_period, effective_from_jacobian, effective_parameters
 from dpsc.calibrate.ensemble import Ensemble, draw_prior, ensemble, maximum_posterior
 from dpsc.calibrate.guides import Diagonal, FirmBlocks, Flow, Guide, LowRank
-from dpsc.calibrate.identify import Effective, effective_from_jacobian, effective_parameters, laplace_spread, silent
+from dpsc.calibrate.identify import laplace_spread, silent
+from dpsc.calibrate.linearised import Linearised, PeriodRows
 from dpsc.calibrate.observations import Growth, Observations, level
 from dpsc.calibrate.prior import Hierarchy, LogNormal, Marginal, Normal, Prior, Uniform
 from dpsc.calibrate.simulator import Counted, Reading, Simulator, pull_back
@@ -23,20 +25,24 @@ __all__ = [
     "Guide",
     "Hierarchy",
     "Inference",
+    "Linearised",
     "LogNormal",
     "LowRank",
     "Marginal",
     "Normal",
     "Observations",
+    "PeriodRows",
     "Prior",
     "Reading",
     "Simulator",
+    "Sweep",
     "Uniform",
     "Uniformity",
     "coverage_curve",
     "covered",
     "descend",
     "draw_prior",
+    "effective_by_period",
     "effective_from_jacobian",
     "effective_parameters",
     "ensemble",

@@ -78,6 +78,9 @@ def test_jacobian_rows_and_silent_parameters_agree() -> None:
     slope = ((both[..., 0] - both[..., 1]) / 2e-6).reshape(-1)
     torch.testing.assert_close(jacobian @ direction, slope, atol=1e-4 * float(slope.abs().max()), rtol=0)
     assert 0 < effective_from_jacobian(jacobian) < 60
+    whole, runs = recovery.swept_at_truth(case, FITTED - 5)
+    assert whole.number == pytest.approx(effective_from_jacobian(jacobian), rel=1e-7)  # a condition number of 1e8
+    assert 0.35 * products < runs < 0.5 * products
 
 
 # ------------------------------------------------------------------------------------------------------------------ flows
@@ -153,6 +156,7 @@ def test_functionals_are_the_declared_ones() -> None:
 
 
 def test_recovery_of_a_small_network(context: RunContext) -> None:
-    outcome = recovery.run(context=context, case=[300, 300, 1], evaluations=3, optimizer=ADAM, identify=[[300, 1, 1]], **SHAPE)
+    outcome = recovery.run(context=context, case=[300, 300, 1], evaluations=3, optimizer=ADAM, identify=[[300, 1, 1]], sweep=10, **SHAPE)
     assert outcome.metrics["effective_m300_ns1"] == pytest.approx(33.2, rel=2e-3)
     assert outcome.metrics["identifiable_stocks"] == 156
+    assert outcome.metrics["effective_swept_m300_ns1"] > 8.7  # of nine periods that tell something each tells all it can
