@@ -62,6 +62,9 @@ class Observations:
             raise InputError("values must be finite or NaN (missing), got an infinite one")
         if not bool(torch.isfinite(self.values).any()):
             raise InputError(f"values must hold at least one observation, got {self.values.numel()} missing ones")
+        if isinstance(self.view, Growth) and bool((self.values <= 0).any()):
+            t, k = (self.values <= 0).nonzero()[0].tolist()
+            raise InputError(f"values must be > 0 where their growth is compared, got {float(self.values[t, k]):g} in period {t} of series {k}")
         spread = torch.as_tensor(self.noise)
         try:
             torch.broadcast_to(spread, self.values.shape)
@@ -83,7 +86,10 @@ class Observations:
         """The series in the order of `names`, which must be theirs: the border where sectors of data meet sectors of a model."""
         if self.names is None:
             raise InputError("the observations have no names; give names= when they are made")
-        checks.exact_names("the model", self.names, list(names))
+        missing, unknown = [n for n in names if n not in self.names], [n for n in self.names if n not in names]
+        if missing or unknown:
+            found = [f"none of {n!r}{checks.near(n, unknown)}" for n in missing] + [f"{n!r}, which the model does not have" for n in unknown]
+            raise InputError(f"the observed series must be the {len(names)} of the model, got {', '.join(found[: checks.LISTED])}")
         order = [self.names.index(name) for name in names]
         spread = torch.as_tensor(self.noise)
         return replace(

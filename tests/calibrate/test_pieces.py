@@ -115,11 +115,15 @@ def test_series_are_matched_by_name() -> None:
     other = seen.named(["bread", "steel"])
     assert other.values.tolist() == [[2.0, 1.0]]
     assert torch.equal(torch.as_tensor(other.noise), torch.tensor([0.2, 0.1]))
-    with pytest.raises(InputError, match=r"missing bred; unknown|takes the parameters"):
+    with pytest.raises(
+        InputError, match=r"the observed series must be the 2 of the model, got none of 'bred' \(did you mean bread\?\), 'bread', which the model"
+    ):
         seen.named(["bred", "steel"])
 
 
 def test_observation_error_texts() -> None:
+    with pytest.raises(InputError, match=r"values must be > 0 where their growth is compared, got 0 in period 2 of series 1"):
+        Observations(torch.tensor([[1.0, 2.0], [1.0, float("nan")], [1.0, 0.0]]), 0.1, view=Growth())
     seen = Observations(torch.ones(5, 2), 0.1)
     with pytest.raises(ShapeError, match=r"simulated series must reach the last observation, period 5 of 5, got 4 periods"):
         seen.misfit(torch.ones(4, 2, 1))

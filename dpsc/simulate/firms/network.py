@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from dpsc import checks
-from dpsc.errors import InputError, ShapeError
+from dpsc.errors import DtypeError, InputError, ShapeError
 
 BALANCE = 1e-9  # largest relative error of a given output against A x + c
 ROUNDS = 20_000  # of the fixed point x = A x + c
+NEAR_ONE = 1 - 1e-7  # a spectral radius that cannot be told from 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +242,8 @@ def _pointer(sorted_or_not: Tensor, count: int) -> Tensor:
 
 
 def _index(name: str, value: Tensor, like: Tensor, firms: int) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise DtypeError(f"{name} must be a tensor of integers, one an edge, got {type(value).__name__}")
     if value.shape != like.shape:
         raise ShapeError(f"{name} must have the shape of coefficient, {tuple(like.shape)}, got {tuple(value.shape)}")
     if value.is_floating_point() or value.dtype == torch.bool:
@@ -251,9 +254,11 @@ def _index(name: str, value: Tensor, like: Tensor, firms: int) -> Tensor:
 
 
 def _labels(name: str, value: Tensor, like: Tensor) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise DtypeError(f"{name} must be a tensor of integers, one a firm, got {type(value).__name__}")
     if value.shape != like.shape:
         raise ShapeError(f"{name} must have shape (M,) = {tuple(like.shape)}, got {tuple(value.shape)}")
-    if value.is_floating_point() or int(value.min()) < 0:
+    if value.is_floating_point() or value.dtype == torch.bool or int(value.min()) < 0:
         raise InputError(f"{name} must hold integers >= 0, got {value.dtype} from {value.min().item()}")
     return value.to(like)
 
@@ -286,7 +291,22 @@ def _output_at_rest(supplier: Tensor, buyer: Tensor, coefficient: Tensor, final_
         x = new
         if still:
             break
+    else:  # radii near 1: the series would take too long
+        x = _factorised(supplier, buyer, a, c)
     return x.to(coefficient.dtype)
+
+
+def _factorised(supplier: Tensor, buyer: Tensor, a: Tensor, c: Tensor) -> Tensor:
+    """x = A x + c by a sparse factorisation, refined once."""
+    from scipy.sparse import csc_matrix, identity
+    from scipy.sparse.linalg import splu
+
+    count = len(c)
+    system = (identity(count, format="csc") - csc_matrix((a.cpu().numpy(), (supplier.cpu().numpy(), buyer.cpu().numpy())), shape=(count, count))).tocsc()
+    factors, right = splu(system), c.cpu().numpy()
+    x = factors.solve(right)
+    x = x + factors.solve(right - system @ x)
+    return torch.from_numpy(x).to(c).clamp_min(0)
 
 
 def _viable(a: Tensor, buyer: Tensor, through: Any, c: Tensor) -> None:
@@ -294,7 +314,7 @@ def _viable(a: Tensor, buyer: Tensor, through: Any, c: Tensor) -> None:
     columns = torch.zeros_like(c).index_add_(0, buyer, a)
     if not len(a) or float(columns.max()) < 1:
         return
-    v = torch.ones_like(c)
+    v, rate = torch.ones_like(c), 0.0
     first, before = float(v.sum()), float(v.sum())
     for k in range(1, ROUNDS + 1):
         v = through(v)
@@ -303,10 +323,11 @@ def _viable(a: Tensor, buyer: Tensor, through: Any, c: Tensor) -> None:
             return
         if k % 50 == 0:
             rate = (size / before) ** (1 / 50)
-            if size > 1e9 * first or (k >= len(c) + 200 and rate >= 1 - 1e-7):
+            if size > 1e9 * first or (k >= len(c) + 200 and rate >= NEAR_ONE):
                 break
             before = size
-    raise InputError(
-        f"the technology must have a spectral radius below 1, got about {(size / before) ** (1 / max(k % 50, 1)) if k % 50 else rate:.4g}: "
-        f"somewhere a unit of output takes a unit or more of itself, by way of its suppliers"
-    )
+    if rate >= NEAR_ONE:
+        raise InputError(
+            f"the technology must have a spectral radius below 1, got about {rate:.9g}: "
+            f"somewhere a unit of output takes a unit or more of itself, by way of its suppliers"
+        )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dpsc import checks
+from dpsc.errors import InputError
 from dpsc.simulate.firms.network import Network
 
 
@@ -71,6 +72,9 @@ class Switching:
     """
 
     def __init__(self, sensitivity: float | Tensor, *, least: float = 1e-3) -> None:
+        low = float(torch.as_tensor(sensitivity).detach().min())
+        if not low >= 0:
+            raise InputError(f"sensitivity must be >= 0, got {low:g}")
         self.sensitivity, self.least = sensitivity, checks.positive("least", least)
 
     def __call__(self, network: Network, seen: Seen) -> Tensor:

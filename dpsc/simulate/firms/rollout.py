@@ -92,7 +92,13 @@ def rollout(
     Gradient: in every level of the parameters, the shocks and the state; in the coefficients only step by step.
     Raises: ShapeError; InputError for negative or infinite shocks, and for an output that is not finite.
     """
-    rules, relax = extended.prepared(rules or Rules(), extensions), relax or Exact()
+    rules, relax = Rules() if rules is None else rules, Exact() if relax is None else relax
+    for name, given, kind in (("rules", rules, Rules), ("parameters", parameters, Parameters)):
+        if not isinstance(given, kind):
+            raise InputError(f"{name} must be a dpsc.simulate.firms.{kind.__name__}, got {given!r}")
+    if not hasattr(relax, "read"):
+        raise InputError(f"relax must be a reading, such as dpsc.relax.Exact(), got {relax!r}")
+    rules = extended.prepared(rules, extensions)
     firms = state.firms if isinstance(state, Extended) else state
     if isinstance(state, Extended) and len(state.own) != len(extensions):
         raise InputError(f"a run that goes on must have the extensions that it had, got {len(extensions)} extensions and a state of {len(state.own)}")
@@ -112,6 +118,8 @@ def rollout(
     batch = max(batches)
     if any(b not in (1, batch) for b in batches):
         raise ShapeError(f"batches must be 1 or one number B, got {sorted(set(batches))}")
+    if firms is not None:
+        _of_this_network(firms, network)
     sharpness = _sharpness(relax)
     tracked = network.coefficient.requires_grad
     if rules.plain and network.own_stocks and wide["transport"] is None and sharpness is not None and not tracked and not extensions:
@@ -242,7 +250,20 @@ def _path(name: str, value: Tensor | None, size: int, network: Network, check: b
         if not (low >= 0 and high < torch.inf):
             checks.finite(name, value)
             raise InputError(f"{name} must be >= 0, got {low:g}")
+        if name == "transport" and high > 1:
+            raise InputError(f"transport must be a share in [0, 1] of what is ordered, got {high:g}")
     return value[..., None] if value.dim() == 2 else value
+
+
+def _of_this_network(state: State, network: Network) -> None:
+    """A state from elsewhere would be read beyond its end."""
+    rows = {"stock": network.inputs, "use": network.inputs, "order": network.edges}
+    for name, value in state._asdict().items():
+        if value.dim() != 2 or value.shape[0] != rows.get(name, network.firms):
+            raise ShapeError(
+                f"state.{name} must have shape ({rows.get(name, network.firms)}, B), as the network has {network.firms} firms, {network.inputs} inputs and "
+                f"{network.edges} edges, got {tuple(value.shape)}"
+            )
 
 
 def _finite_output(output: Tensor) -> None:

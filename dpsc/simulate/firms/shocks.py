@@ -109,6 +109,7 @@ def compose(*losses: Tensor) -> Tensor:
     """Independent losses together: 1 - prod(1 - loss)."""
     if not losses:
         raise InputError("compose must be given at least one loss, got none")
+    checks.broadcast({f"loss {k + 1}": loss.shape for k, loss in enumerate(losses)})
     kept = 1 - losses[0]
     for loss in losses[1:]:
         kept = kept * (1 - loss)
@@ -138,6 +139,7 @@ def _terms(horizon: int, onset: Level, size: Level, pace: Level, soft: float, pa
         raise InputError(f"soft_onset must be >= 0 steps, got {soft}")
     like = next((v for v in (size, pace, onset) if isinstance(v, Tensor) and v.is_floating_point()), None)
     begin, most, speed = _wide("onset", onset, like), _wide("size", size, like), _wide(pace_name, pace, like)
+    checks.finite("onset", begin)
     low = float(speed.detach().min())
     if not (low > 0 if strict else low >= 0):
         raise InputError(f"{pace_name} must be {'> 0' if strict else '>= 0'}, got {low}")

@@ -101,6 +101,14 @@ def test_an_economy_that_needs_more_than_it_makes_is_refused(loop: list[tuple[in
         of(loop, [1.0, 1.0, 1.0])
 
 
+@pytest.mark.parametrize("loop", [0.99, 0.9995, 0.999999])
+def test_an_economy_that_just_holds_is_solved(loop: float) -> None:
+    network = of([(0, 1, loop), (1, 0, 1.0), (0, 2, 0.4), (2, 1, 0.0)], [1.0, 0.5, 1.0])
+    exact = torch.linalg.solve(torch.eye(3, dtype=F64) - network.dense(), network.final_demand)
+    assert torch.allclose(network.output, exact, rtol=1e-9)
+    assert torch.allclose(firms.rollout(network, firms.Parameters(3.0), horizon=30).output[-1, :, 0], network.output, rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -114,6 +122,9 @@ def test_an_economy_that_needs_more_than_it_makes_is_refused(loop: list[tuple[in
         ({"buyer": torch.tensor([0, 1])}, ShapeError, r"buyer must have the shape of coefficient, \(1,\), got \(2,\)"),
         ({"output": torch.tensor([3.0, 1.0], dtype=F64)}, InputError, r"output must satisfy x = A x \+ c up to 1e-09 of its maximum, got an error of"),
         ({"sector": torch.tensor([0, -1])}, InputError, r"sector must hold integers >= 0"),
+        ({"sector": ["Farms", "Mills"]}, DtypeError, r"sector must be a tensor of integers, one a firm, got list"),
+        ({"sector": torch.tensor([True, False])}, InputError, r"sector must hold integers >= 0, got torch.bool"),
+        ({"supplier": [0]}, DtypeError, r"supplier must be a tensor of integers, one an edge, got list"),
         ({"product": torch.tensor([0])}, ShapeError, r"product must have shape \(M,\) = \(2,\), got \(1,\)"),
     ],
 )
@@ -155,6 +166,9 @@ def test_parameters_out_of_range_are_named(levels: dict[str, Any], error: type[E
         ({"productivity": -torch.ones(5, 2, 1)}, InputError, r"productivity must be >= 0, got -1"),
         ({"final_demand": torch.full((5, 2, 1), torch.inf)}, InputError, r"final_demand must be finite, got 10 of 10"),
         ({"productivity": torch.ones(5, 2, 3), "final_demand": torch.ones(5, 2, 2)}, ShapeError, r"batches must be 1 or one number B, got \[1, 2, 3\]"),
+        ({"transport": torch.full((5, 1), 1.5)}, InputError, r"transport must be a share in \[0, 1\] of what is ordered, got 1.5"),
+        ({"horizon": 3, "rules": "paper"}, InputError, r"rules must be a dpsc.simulate.firms.Rules, got 'paper'"),
+        ({"horizon": 3, "relax": "exact"}, InputError, r"relax must be a reading, such as dpsc.relax.Exact\(\), got 'exact'"),
         ({"horizon": 0}, InputError, r"horizon must be an integer >= 1, got 0"),
     ],
 )
@@ -163,6 +177,26 @@ def test_shocks_that_do_not_fit_are_named(how: dict[str, Any], error: type[Excep
         firms.rollout(of([(0, 1, 0.5)], [1.0, 1.0]), firms.Parameters(3.0), **how)
     with pytest.raises(ShapeError, match=r"inventory must be a number, \(M,\) or \(M, B\) with M = 2, got \(3,\)"):
         firms.rollout(of([(0, 1, 0.5)], [1.0, 1.0]), firms.Parameters(torch.ones(3)), horizon=3)
+
+
+def test_a_state_of_another_network_is_refused_before_the_first_step() -> None:
+    small, large = of([(0, 1, 0.5)], [1.0, 1.0]), of([(0, 1, 0.5), (1, 2, 0.2)], [1.0] * 3)
+    for here, there in ((small, large), (large, small)):
+        state = firms.rollout(there, firms.Parameters(3.0), horizon=3).state
+        for how in ({}, {"rules": firms.Rules(rationing=firms.firms_first)}):
+            with pytest.raises(
+                ShapeError, match=rf"state.stock must have shape \({here.inputs}, B\), as the network has {here.firms} firms.*got \({there.inputs}, 1\)"
+            ):
+                firms.rollout(here, firms.Parameters(3.0), horizon=3, state=state, **how)  # type: ignore[arg-type]
+
+
+def test_shocks_and_orders_that_make_no_sense_are_named() -> None:
+    with pytest.raises(InputError, match=r"onset must be finite, got 1 of 1 entries"):
+        firms.exponential(5, onset=float("nan"), size=0.5, rate=0.1)
+    with pytest.raises(ShapeError, match=r"loss 1.*loss 2"):
+        firms.compose(torch.zeros(3, 1, 1), torch.zeros(4, 1, 1))
+    with pytest.raises(InputError, match=r"sensitivity must be >= 0, got -1"):
+        firms.Switching(-1.0)
 
 
 def test_a_generator_out_of_range_is_named() -> None:
