@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("firms.cpp", "ario.cpp"))
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("firms_problem.h", "firms_columns.h", "firms_buyers.h"))
 FLAGS = ("-O3", "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-pthread")
 SECONDS = 300
 
@@ -49,7 +50,7 @@ def available() -> bool:
 
 def _load(compiler: str) -> ctypes.CDLL:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    source = b"\0".join(path.read_bytes() for path in SOURCES)
+    source = b"\0".join(path.read_bytes() for path in SOURCES + HEADERS)
     name = hashlib.sha256(b"\0".join([source, version.encode(), " ".join(FLAGS).encode(), _processor().encode()])).hexdigest()[:24]
     trouble: OSError | None = None
     for folder in _folders():
@@ -64,7 +65,7 @@ def _load(compiler: str) -> ctypes.CDLL:
         except OSError as error:  # not ours, read only, full: perhaps the next one
             trouble = error
             continue
-        loaded.dpsc_firms.argtypes = [ctypes.c_void_p, ctypes.c_double, ctypes.c_void_p]
+        loaded.dpsc_firms.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_double, ctypes.c_void_p]
         loaded.dpsc_firms.restype = ctypes.c_int
         loaded.dpsc_ario.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         loaded.dpsc_ario.restype = None
@@ -116,39 +117,52 @@ def _processor() -> str:
         return platform.machine() + platform.processor()
 
 
-def _call(sizes: Sequence[int], sharpness: float, tensors: Sequence[Tensor | None]) -> None:
+def _call(sizes: Sequence[int], sharpness: float, fixed: Sequence[Tensor], grids: Sequence[Tensor | None], made: Sequence[Tensor | None]) -> None:
     loaded = library()[0]
     assert loaded is not None
-    pointers = (ctypes.c_void_p * len(tensors))(*[None if t is None else t.data_ptr() for t in tensors])
-    if loaded.dpsc_firms((ctypes.c_int64 * len(sizes))(*sizes), sharpness, pointers):
+    tensors = [*fixed, *grids, *made]
+    pointers = (ctypes.c_void_p * len(tensors))(*[None if t is None or not t.numel() else t.data_ptr() for t in tensors])
+    strides = [s for t in grids for s in _strides(t)]
+    if loaded.dpsc_firms((ctypes.c_int64 * len(sizes))(*sizes), (ctypes.c_int64 * len(strides))(*strides), sharpness, pointers):
         raise MemoryError("no memory left for a run of the firm network: lower the batch, or the memory that checkpoints may take")
 
 
+def _strides(t: Tensor | None) -> tuple[int, ...]:
+    """Distances from step to step, row to row, column to column; 0 where there is one only."""
+    if t is None:
+        return (0, 0, 0)
+    found = tuple(0 if n == 1 else s for n, s in zip(t.shape, t.stride(), strict=True))
+    return found if len(found) == 3 else (0, *found)
+
+
 def forward(
-    ptr: Tensor, src: Tensor, a: Tensor, target: Tensor, stock: Tensor, order: Tensor, demand: Tensor, c: Tensor, z: Tensor, cap: Tensor, rate: Tensor,
-    ease: Tensor, interval: int, shock_on_stock: bool,
+    ptr: Tensor, src: Tensor, a: Tensor, use: Tensor, stock: Tensor | None, order: Tensor, inventory: Tensor, demand: Tensor, c: Tensor, z: Tensor,
+    cap: Tensor, rate: Tensor, ease: Tensor, interval: int, shock_on_stock: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """See `plain.forward`."""
     horizon, firms, batch = z.shape
-    x, demands = torch.empty_like(z), z.new_empty(horizon + 1, firms, batch)
-    last_stock, last_order = torch.empty_like(stock), torch.empty_like(stock)
-    kept = stock.new_empty(-(-horizon // interval) - 1 if interval else 0, *stock.shape)
+    edges = len(a)
+    x, demands = z.new_empty(horizon, firms, batch), z.new_empty(horizon + 1, firms, batch)
+    last_stock, last_order = z.new_empty(edges, batch), z.new_empty(edges, batch)
+    kept = z.new_empty(-(-horizon // interval) - 1 if interval else 0, edges, batch)
     sizes = _sizes(z, c, a, interval or horizon, shock_on_stock, back=False)
-    inputs = [ptr, src, a, target, stock, order, demand, c, z, cap, rate, ease]
-    _call(sizes, 0.0, [*inputs, x, demands, last_stock, last_order, kept if len(kept) else None, *([None] * 13)])
+    grids = [stock, order, inventory, demand, c, z, cap, rate, ease, None, None, None, None]
+    _call(sizes, 0.0, [ptr, src, a, use], grids, [x, demands, last_stock, last_order, kept, *([None] * 9)])
     return x, demands, last_stock, last_order, kept
 
 
 def backward(
-    ptr: Tensor, src: Tensor, a: Tensor, target: Tensor, stock: Tensor, order: Tensor, demand: Tensor, c: Tensor, z: Tensor, cap: Tensor, rate: Tensor,
-    ease: Tensor, x: Tensor, demands: Tensor, last_stock: Tensor, kept: Tensor, gx: Tensor | None, g_demands: Tensor | None, g_last_stock: Tensor | None,
-    g_last_order: Tensor | None, interval: int, shock_on_stock: bool, sharpness: float,
+    ptr: Tensor, src: Tensor, a: Tensor, use: Tensor, stock: Tensor | None, order: Tensor, inventory: Tensor, demand: Tensor, c: Tensor, z: Tensor,
+    cap: Tensor, rate: Tensor, ease: Tensor, x: Tensor, demands: Tensor, last_stock: Tensor, kept: Tensor, gx: Tensor | None, g_demands: Tensor | None,
+    g_last_stock: Tensor | None, g_last_order: Tensor | None, interval: int, shock_on_stock: bool, sharpness: float, needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """See `plain.backward`."""
+    horizon, firms, batch = z.shape
+    shapes = ((len(a), batch), (len(a), batch), (firms, batch), (firms, batch), (len(c), firms, batch), (horizon, firms, batch), *[(firms, batch)] * 3)
+    made = [z.new_empty(shape if asked else (0,)) for shape, asked in zip(shapes, needs, strict=True)]
     sizes = _sizes(z, c, a, interval, shock_on_stock, back=True)
-    given = [ptr, src, a, target, stock, order, demand, c, z, cap, rate, ease, x, demands, last_stock, None, kept if len(kept) else None]
-    made = [torch.empty_like(t) for t in (stock, order, demand, target, c, z, cap, rate, ease)]
-    _call(sizes, sharpness, [*given, gx, g_demands, g_last_stock, g_last_order, *made])
+    grids = [stock, order, inventory, demand, c, z, cap, rate, ease, gx, g_demands, g_last_stock, g_last_order]
+    _call(sizes, sharpness, [ptr, src, a, use], grids, [x, demands, last_stock, None, kept, *made])
     return made[0], made[1], made[2], made[3], made[4], made[5], made[6], made[7], made[8]
 
 

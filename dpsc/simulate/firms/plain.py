@@ -39,19 +39,28 @@ def _served(x: Tensor, demand: Tensor) -> Tensor:
     return torch.where(asked, x / torch.where(asked, demand, torch.ones_like(demand)), torch.zeros_like(x))
 
 
+def _wide(
+    at: Lists, batch: int, cap: Tensor, rate: Tensor, ease: Tensor, use: Tensor, inventory: Tensor, order: Tensor, demand: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Levels as `(M, B)`, targets and first orders as `(E, B)`, the first demand as `(M, B)`."""
+    levels = [v.expand(at.firms, batch) for v in (cap, rate, ease, inventory, demand)]
+    return levels[0], levels[1], levels[2], use * levels[3][at.dst], order.expand(len(at.src), batch), levels[4]
+
+
 def forward(
-    ptr: Tensor, src: Tensor, a: Tensor, target: Tensor, stock: Tensor, order: Tensor, demand: Tensor, c: Tensor, z: Tensor, cap: Tensor, rate: Tensor,
-    ease: Tensor, interval: int, shock_on_stock: bool,
+    ptr: Tensor, src: Tensor, a: Tensor, use: Tensor, stock: Tensor | None, order: Tensor, inventory: Tensor, demand: Tensor, c: Tensor, z: Tensor,
+    cap: Tensor, rate: Tensor, ease: Tensor, interval: int, shock_on_stock: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """A run of T steps, serve then order.
+    """A run of T steps, serve then order. Dimensions of size 1 stand for all firms (`(E, .)`: edges) or columns, but for z, which has all three.
 
     Args:
         ptr: `(M + 1,)` int64, the edges of each buyer.
         src: `(E,)` int32 suppliers.
         a: `(E,)` coefficients.
-        target: `(E, B)` target stocks.
-        stock: `(E, B)` before the first step.
+        use: `(E, 1)` units used a step at rest.
+        stock: `(E, B)` before the first step; None is at target.
         order: `(E, B)` to be served in the first step.
+        inventory: `(M, B)` target stocks in steps of use.
         demand: `(M, B)` to be served in the first step.
         c: `(1 or T, M, B)` final demand; that of step t is served in step t + 1.
         z: `(T, M, B)` productivity.
@@ -62,7 +71,9 @@ def forward(
         shock_on_stock: whether z multiplies what stocks allow.
     Returns: output `(T, M, B)`, demand `(T + 1, M, B)`, last stocks and orders `(E, B)`, stocks kept before the steps interval, 2 interval ... `(., E, B)`.
     """
-    at = Lists(ptr, src, a)
+    at, batch = Lists(ptr, src, a), z.shape[2]
+    cap, rate, ease, target, order, demand = _wide(at, batch, cap, rate, ease, use, inventory, order, demand)
+    stock = target if stock is None else stock
     outputs, demands, kept = [], [demand], []
     for t, z_now in enumerate(z):
         if interval and t and t % interval == 0:
@@ -79,9 +90,9 @@ def forward(
 
 
 def backward(
-    ptr: Tensor, src: Tensor, a: Tensor, target: Tensor, stock: Tensor, order: Tensor, demand: Tensor, c: Tensor, z: Tensor, cap: Tensor, rate: Tensor,
-    ease: Tensor, x: Tensor, demands: Tensor, last_stock: Tensor, kept: Tensor, gx: Tensor | None, g_demands: Tensor | None, g_last_stock: Tensor | None,
-    g_last_order: Tensor | None, interval: int, shock_on_stock: bool, sharpness: float,
+    ptr: Tensor, src: Tensor, a: Tensor, use: Tensor, stock: Tensor | None, order: Tensor, inventory: Tensor, demand: Tensor, c: Tensor, z: Tensor,
+    cap: Tensor, rate: Tensor, ease: Tensor, x: Tensor, demands: Tensor, last_stock: Tensor, kept: Tensor, gx: Tensor | None, g_demands: Tensor | None,
+    g_last_stock: Tensor | None, g_last_order: Tensor | None, interval: int, shock_on_stock: bool, sharpness: float, needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """The way back: stocks of a segment are rebuilt from the kept ones, outputs and demands; orders from stocks and demands.
 
@@ -91,9 +102,13 @@ def backward(
         g_last_stock: `(E, B)`, or None.
         g_last_order: `(E, B)`, or None.
         sharpness: 0 for the exact sub-gradient, shared evenly among limits that tie; else beta of the straight-through weights (low / v)^beta.
-    Returns: gradients in stock, order, demand, target, c, z, cap, rate, ease.
+        needs: which of the gradients are asked for, as they are returned.
+    Returns: gradients in stock, order, inventory, demand, c, z, cap, rate, ease, `(E, B)`, `(M, B)` or `(., M, B)`; empty where they are not asked for.
     """
-    at, horizon = Lists(ptr, src, a), len(z)
+    at, horizon, batch = Lists(ptr, src, a), len(z), z.shape[2]
+    cap, rate, ease, target, order, demand = _wide(at, batch, cap, rate, ease, use, inventory, order, demand)
+    c = c.expand(-1, -1, batch)
+    at_target, stock = stock is None, target if stock is None else stock
     nothing = torch.zeros_like(stock)
     g_stock = nothing if g_last_stock is None else g_last_stock
     g_order = nothing if g_last_order is None else g_last_order
@@ -138,13 +153,16 @@ def backward(
             g_ease += through * z_now if shock_on_stock else through
             g_next = to_demand + weights[0] * share
             after = before
-    return g_stock, g_order, g_next, g_target, g_c, g_z, g_cap, g_rate, g_ease
+    g_inventory = at.to_buyer(use * (g_target + g_stock if at_target else g_target))
+    found = (g_stock, g_order, g_inventory, g_next, g_c, g_z, g_cap, g_rate, g_ease)
+    made = [v if asked else v.new_empty(0) for v, asked in zip(found, needs, strict=True)]
+    return made[0], made[1], made[2], made[3], made[4], made[5], made[6], made[7], made[8]
 
 
 def tangent(
     along: dict[str, Tensor], shock_on_stock: bool, sharpness: float,
-    ptr: Tensor, src: Tensor, a: Tensor, target: Tensor, stock: Tensor, order: Tensor, demand: Tensor, c: Tensor, z: Tensor, cap: Tensor, rate: Tensor,
-    ease: Tensor, x: Tensor, demands: Tensor,
+    ptr: Tensor, src: Tensor, a: Tensor, use: Tensor, stock: Tensor | None, order: Tensor, inventory: Tensor, demand: Tensor, c: Tensor, z: Tensor,
+    cap: Tensor, rate: Tensor, ease: Tensor, x: Tensor, demands: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Derivatives of output, demand, last stocks and last orders along a direction; forward in time, nothing is kept.
 
@@ -153,9 +171,17 @@ def tangent(
         shock_on_stock: see `forward`, as the inputs and results that follow.
         sharpness: see `backward`, whose transpose this is.
     """
-    at = Lists(ptr, src, a)
-    still: dict[str, Tensor] = {"stock": stock, "order": order, "demand": demand, "target": target, "c": c, "z": z, "cap": cap, "rate": rate, "ease": ease}
-    d = {name: along.get(name, torch.zeros_like(value)) for name, value in still.items()}
+    at, batch = Lists(ptr, src, a), z.shape[2]
+    given = (order, inventory, demand, c, z, cap, rate, ease)
+    names = ("order", "inventory", "demand", "c", "z", "cap", "rate", "ease")
+    d = {name: along.get(name, torch.zeros_like(value)) for name, value in zip(names, given, strict=True)}
+    zero = torch.zeros_like(use)
+    d["target"] = along.get("use", zero) * inventory.expand(at.firms, batch)[at.dst] + use * d["inventory"].expand(at.firms, batch)[at.dst]
+    d |= {name: d[name].expand(at.firms, batch) for name in ("demand", "cap", "rate", "ease")}
+    d["order"] = d["order"].expand(len(src), batch)
+    cap, rate, ease, target, order, demand = _wide(at, batch, cap, rate, ease, use, inventory, order, demand)
+    d["stock"] = d["target"] if stock is None else along.get("stock", torch.zeros_like(target))
+    stock = target if stock is None else stock.expand_as(target)
     d_stock, d_order, d_demand = d["stock"], d["order"], d["demand"]
     d_outputs, d_demands = [], [d_demand]
     for t, z_now in enumerate(z):

@@ -121,7 +121,7 @@ def rollout(
     if firms is not None:
         _of_this_network(firms, network)
     sharpness = _sharpness(relax)
-    tracked = network.coefficient.requires_grad
+    tracked = network.coefficient.requires_grad or network.use.requires_grad
     if rules.plain and network.own_stocks and wide["transport"] is None and sharpness is not None and not tracked and not extensions:
         return _whole(network, parameters, wide["productivity"], wide["final_demand"], firms, rules, relax, steps, batch, sharpness, memory, kernels)
     return _stepwise(network, parameters, wide, state, rules, relax, steps, batch, memory, extensions)
@@ -141,40 +141,41 @@ def _whole(
     sharpness: float, memory: float, kernels: Kernels | None,
 ) -> Run:  # fmt: skip
     rest = network.output[:, None]
-
-    def full(name: str) -> Tensor:
-        return parameters.wide(name, network).expand(network.firms, batch)
-
     z = rest.new_ones(1, 1, 1) if z is None else z
     z = z.expand(steps, network.firms, batch)
-    c = network.final_demand[None, :, None].expand(1, network.firms, batch) if c is None else c.expand(steps, network.firms, batch)
-    begin = start(network, parameters, batch=batch) if state is None else state
-    begin = State(*(v.expand(v.shape[0], batch) for v in begin))
-    asked_first = begin.final
-    target = network.use * full("inventory").index_select(0, network.owner)
-    if state is None:
-        begin = begin._replace(stock=target)  # one tensor, one way back to the parameters
+    c = network.final_demand[None, :, None] if c is None else c.expand(steps, network.firms, -1)
+    first = c[0]
+    begin = state
+    if rules.order_first and begin is None:
+        begin = start(network, parameters, batch=batch)
+    if begin is not None:
+        begin = State(*(v.expand(v.shape[0], batch) for v in begin))
     served = steps
     if rules.order_first:  # the same loop, entered after the first orders and left before the next
-        begin = place(begin, network, parameters, Shock(z[0], c[0]), rules=rules)
-        served, asked_first = steps - 1, begin.final
-    interval = checkpoint_interval(max(served, 1), network.edges * batch * rest.element_size(), memory)
+        assert begin is not None
+        begin = place(begin, network, parameters, Shock(z[0], first.expand(network.firms, batch)), rules=rules)
+        served -= 1
+    asked_first = network.final_demand[:, None] if begin is None else begin.final
     later = c[1:] if rules.order_first and len(c) > 1 else c
+    levels = [parameters.wide(name, network) for name in ("inventory", "capacity", "adjustment_time", "needed")]
     if served:
         values = (
-            target, begin.stock, begin.order, begin.demand, later, z[:served], full("capacity") * rest, 1 / full("adjustment_time"), 1 / full("needed"),
+            network.use, *((None, network.trade) if begin is None else (begin.stock, begin.order)), levels[0], rest if begin is None else begin.demand, later,
+            z[:served], levels[1] * rest, 1 / levels[2], 1 / levels[3],
         )  # fmt: skip
+        tracked = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in values)
+        # Where nobody will come back no stocks are kept.
+        interval = checkpoint_interval(served, network.edges * batch * rest.element_size(), memory) if tracked else 0
         settings = (kernels or _operators(), interval, rules.shock_on_stock, sharpness)
-        dense = [v.contiguous() for v in values]
-        if not (torch.is_grad_enabled() and any(v.requires_grad for v in dense)):
-            settings = (settings[0], 0, *settings[2:])  # nobody will come back: no stocks are kept
-        made = WholeRun.apply(settings, network.pointer, network.supplier, network.coefficient, *dense)
+        made = WholeRun.apply(settings, network.pointer, network.supplier, network.coefficient, *values)
         output, demands, stock, order, _ = made
         last = output[-1]
         end = State(
-            stock, order, demands[served], later[-1], last, network.recipe[:, None] * last.index_select(0, network.owner), fill_rate(last, demands[served - 1])
-        )
+            stock, order, demands[served], later[-1].expand(network.firms, batch), last, network.recipe[:, None] * last.index_select(0, network.owner),
+            fill_rate(last, demands[served - 1]),
+        )  # fmt: skip
     else:
+        assert begin is not None
         output, demands, end = z[:0], begin.demand[None], begin
     if rules.order_first:
         end, flow = serve(end, network, parameters, Shock(z[-1]), rules=rules, relax=relax)
@@ -185,7 +186,7 @@ def _whole(
     _finite_output(output)
 
     def delivered() -> Tensor:
-        asked = torch.cat([asked_first[None], later.expand(max(served, 1), -1, -1)[: steps - 1]])
+        asked = torch.cat([asked_first.expand(network.firms, batch)[None], later.expand(max(served, 1), network.firms, batch)[: steps - 1]])
         return fill_rate(output, demand) * asked
 
     return Run(output, demand, end, delivered)

@@ -15,26 +15,29 @@ from torch import Tensor
 from dpsc.errors import InputError
 from dpsc.simulate.firms import native, plain
 
-_INPUTS = "Tensor ptr, Tensor src, Tensor a, Tensor target, Tensor stock, Tensor order, Tensor demand, Tensor c, Tensor z, Tensor cap, Tensor rate, Tensor ease"
+_INPUTS = (
+    "Tensor ptr, Tensor src, Tensor a, Tensor use, Tensor? stock, Tensor order, Tensor inventory, Tensor demand, Tensor c, Tensor z, "
+    "Tensor cap, Tensor rate, Tensor ease"
+)
 _LIBRARY = torch.library.Library("dpsc", "FRAGMENT")
 _LIBRARY.define(f"firms_forward({_INPUTS}, int interval, bool shock_on_stock) -> (Tensor, Tensor, Tensor, Tensor, Tensor)")
 _LIBRARY.define(
     f"firms_backward({_INPUTS}, Tensor x, Tensor demands, Tensor last_stock, Tensor kept, Tensor? gx, Tensor? g_demands, Tensor? g_last_stock, "
-    f"Tensor? g_last_order, int interval, bool shock_on_stock, float sharpness) -> ({', '.join(['Tensor'] * 9)})"
+    f"Tensor? g_last_order, int interval, bool shock_on_stock, float sharpness, bool[] needs) -> ({', '.join(['Tensor'] * 9)})"
 )
 
 
-def _fits(*values: Any) -> bool:
-    floats = [v for v in values[2:] if isinstance(v, Tensor)]
-    return native.available() and floats[0].dtype in (torch.float32, torch.float64) and all(v.is_contiguous() for v in floats)
+def _fits(values: tuple[Any, ...]) -> bool:
+    coefficient = values[2]
+    return native.available() and coefficient.dtype in (torch.float32, torch.float64)
 
 
 def _forward_on_cpu(*values: Any) -> Any:
-    return native.forward(*values) if _fits(*values) else plain.forward(*values)
+    return native.forward(*values) if _fits(values) else plain.forward(*values)
 
 
 def _backward_on_cpu(*values: Any) -> Any:
-    return native.backward(*values) if _fits(*values) else plain.backward(*values)
+    return native.backward(*values) if _fits(values) else plain.backward(*values)
 
 
 _LIBRARY.impl("firms_forward", _forward_on_cpu, "CPU")
@@ -45,10 +48,13 @@ _LIBRARY.impl("firms_backward", plain.backward, "CUDA")
 
 @torch.library.register_fake("dpsc::firms_forward", lib=_LIBRARY)
 def _(
-    ptr: Any, src: Any, a: Any, target: Any, stock: Any, order: Any, demand: Any, c: Any, z: Any, cap: Any, rate: Any, ease: Any, interval: Any, on: Any
-) -> Any:
-    kept = -(-z.shape[0] // interval) - 1 if interval else 0
-    return torch.empty_like(z), z.new_empty(z.shape[0] + 1, *z.shape[1:]), torch.empty_like(stock), torch.empty_like(stock), stock.new_empty(kept, *stock.shape)
+    ptr: Any, src: Any, a: Any, use: Any, stock: Any, order: Any, inventory: Any, demand: Any, c: Any, z: Any, cap: Any, rate: Any, ease: Any, interval: Any,
+    on: Any,
+) -> Any:  # fmt: skip
+    horizon, firms, batch = z.shape
+    edge = z.new_empty(len(a), batch)
+    kept = -(-horizon // interval) - 1 if interval else 0
+    return z.new_empty(horizon, firms, batch), z.new_empty(horizon + 1, firms, batch), edge, torch.empty_like(edge), z.new_empty(kept, len(a), batch)
 
 
 class Kernels(NamedTuple):
@@ -67,10 +73,10 @@ def _operators() -> Kernels:
 
 
 class WholeRun(torch.autograd.Function):
-    """T steps; derivatives in all floating-point inputs but the coefficients, backward and forward (`torch.func.vjp`, `torch.func.jvp`)."""
+    """T steps; derivatives in all floating-point inputs but coefficients and use, backward; in use as well, forward (`torch.func.vjp`, `torch.func.jvp`)."""
 
     @staticmethod
-    def forward(settings: tuple[Any, ...], ptr: Tensor, src: Tensor, a: Tensor, *values: Tensor) -> Any:
+    def forward(settings: tuple[Any, ...], ptr: Tensor, src: Tensor, a: Tensor, *values: Tensor | None) -> Any:
         kernels, interval, shock_on_stock, _ = settings
         return kernels.forward(ptr, src, a, *values, interval, shock_on_stock)
 
@@ -91,16 +97,17 @@ class WholeRun(torch.autograd.Function):
             raise InputError(
                 "a whole run has first derivatives only; for a second one use rules=Rules(production=...) with a function of your own around leontief"
             )
-        g = [None if v is None else v.detach().contiguous() for v in grads[:4]]
-        found = kernels.backward(*ctx.saved_tensors, *g, max(interval, 1), shock_on_stock, sharpness)
-        stock, order, demand, target, c, z, cap, rate, ease = found
-        return (None, None, None, None, target, stock, order, demand, c, z, cap, rate, ease)
+        g = [None if v is None else v.detach() for v in grads[:4]]
+        saved, needs = ctx.saved_tensors, list(ctx.needs_input_grad[5:])
+        found = kernels.backward(*saved, *g, max(interval, 1), shock_on_stock, sharpness, needs)
+        sums = [f.sum_to_size(v.shape) if asked else None for f, v, asked in zip(found, saved[4:13], needs, strict=True)]
+        return (None, None, None, None, None, *sums)
 
     @staticmethod
     def jvp(ctx: Any, *directions: Any) -> Any:
         """Along a direction of the inputs, see `plain.tangent`."""
         _, _, shock_on_stock, sharpness = ctx.settings
-        names = ("target", "stock", "order", "demand", "c", "z", "cap", "rate", "ease")
+        names = ("use", "stock", "order", "inventory", "demand", "c", "z", "cap", "rate", "ease")
         along = {name: d for name, d in zip(names, directions[4:], strict=True) if d is not None}
         return (*plain.tangent(along, shock_on_stock, sharpness, *ctx.saved_tensors), None)
 
