@@ -11,10 +11,12 @@ from dpsc.calibrate.linearised import Linearised, PeriodRows
 from dpsc.calibrate.observations import Growth, Observations, level
 from dpsc.calibrate.prior import Hierarchy, LogNormal, Marginal, Normal, Prior, Uniform
 from dpsc.calibrate.simulator import Counted, Reading, Simulator, pull_back
+from dpsc.calibrate.tempered import Chains, Residuals, cooling, residuals_of, tempered
 from dpsc.calibrate.variational import Inference, infer
 
 __all__ = [
     "Accepted",
+    "Chains",
     "Counted",
     "Diagonal",
     "Effective",
@@ -34,10 +36,12 @@ __all__ = [
     "PeriodRows",
     "Prior",
     "Reading",
+    "Residuals",
     "Simulator",
     "Sweep",
     "Uniform",
     "Uniformity",
+    "cooling",
     "coverage_curve",
     "covered",
     "descend",
@@ -56,7 +60,9 @@ __all__ = [
     "pull_back",
     "ranks",
     "rejection",
+    "residuals_of",
     "sequential",
     "silent",
+    "tempered",
     "uniformity",
 ]
