@@ -20,6 +20,7 @@ doi:10.1198/016214501753168325.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -119,7 +120,7 @@ def tempered(
         checks.at_least(name, value, 0)
     checks.at_least("leaps", leaps, 1)
     checks.at_least("refresh", refresh, 1)
-    if not ladder or ladder[-1] != 1 or ladder[0] <= 0 or any(b < a for a, b in zip(ladder, ladder[1:], strict=False)):
+    if not ladder or ladder[-1] != 1 or ladder[0] <= 0 or any(b < a for a, b in itertools.pairwise(ladder)):
         raise InputError(f"ladder must rise from above 0 to 1, got {list(ladder)!r}")
     size, width = start.shape
     address = torch.arange(width, device=start.device) if chains is None else chains
@@ -130,7 +131,7 @@ def tempered(
     begin, run = time.perf_counter(), _Run(residuals, address, kind, seed)
     u, scale = start.detach().clone(), torch.full((width,), step, dtype=start.dtype, device=start.device)
     misfit = run.misfit(u)
-    history: list[tuple[Tensor, ...]] = []
+    misfits, chances, shares, ranks = [], [], [], []
     basis: tuple[Tensor, Tensor] | None = None
     cold = 0
     for level, b in enumerate(ladder):
@@ -145,8 +146,19 @@ def tempered(
                 u, misfit, chance, scale = run.hamiltonian(u, directions, scale, b, level, trajectories, leaps, adapt=cold <= 1)
                 accepted = torch.where(rank > 0, chance, accepted)
         u, misfit, share = run.single(u, misfit, b, level, size if singles is None else singles)
-        history.append((misfit, accepted, share, rank))
-    return Chains(u, *(torch.stack(v) for v in zip(*history, strict=True)), run.evaluations, time.perf_counter() - begin)
+        misfits.append(misfit)
+        chances.append(accepted)
+        shares.append(share)
+        ranks.append(rank)
+    return Chains(
+        u,
+        torch.stack(misfits),
+        torch.stack(chances),
+        torch.stack(shares),
+        torch.stack(ranks),
+        run.evaluations,
+        time.perf_counter() - begin,
+    )
 
 
 def _informed(squares: Tensor, vectors: Tensor, b: float, least: float) -> tuple[Tensor, Tensor]:
