@@ -126,7 +126,7 @@ void rebuild(const Problem<F> &p, const Jagged<F, W> &net, int64_t t, const F *f
 // See `backward_columns`.
 template <class F, int W> void backward_buyers(const Problem<F> &p, const Jagged<F, W> &net, int64_t col, Space<F> &space) {
   const int64_t M = p.M, E = p.E, T = p.T, K = p.interval;
-  const bool soft = p.sharpness > 0, on = p.shock_on_stock;
+  const bool soft = p.sharpness > 0, on = p.shock_on_stock, at_target = !p.stock;
   const F *n = level<F, 1>(p.inventory, M, col, space), *rate = level<F, 1>(p.rate, M, col, space);
   const F *cap = level<F, 1>(p.cap, M, col, space), *ease = level<F, 1>(p.ease, M, col, space);
   Row<F, 1> z_row(p.z, M, col, space, true), gx_row(p.gx, M, col, space, true), gD_row(p.gD, M, col, space, true);
@@ -195,7 +195,7 @@ template <class F, int W> void backward_buyers(const Problem<F> &p, const Jagged
         const F down = u * speed[b], of_stock = gs[e] + extra - down, allowed = S[e] * ias[e];
         dD[b] += a * u;
         dr[b] += u * gap;
-        dn[b] += use * down;
+        dn[b] += use * (at_target ? extra : down);
         dx[b] -= a * of_stock;
         pull[e] = of_stock * served;
         gs[e] = of_stock;
@@ -269,11 +269,11 @@ template <class F, int W> void backward_buyers(const Problem<F> &p, const Jagged
     for (int b = 0; b < net.lanes[g]; b++) {
       const int64_t i = net.buyer[g * W + b];
       net.of(g, b, p.ptr[i + 1] - p.ptr[i], [&](int64_t e) {
-        const F of_stock = gs[e] + (soft ? bonus[e] : begin_stock[e] * ias[e] == q[i] ? factor[i] * ias[e] : F(0));
+        const F allowed = soft ? bonus[e] : begin_stock[e] * ias[e] == q[i] ? factor[i] * ias[e] : F(0);
         const int64_t at = int64_t(net.edge[e]) * p.B + col;
         if (p.g_order) p.g_order[at] = go[e];
-        if (p.g_stock) p.g_stock[at] = of_stock;
-        if (!p.stock) g_n[i] += uses[e] * of_stock;
+        if (p.g_stock) p.g_stock[at] = gs[e] + allowed;
+        if (at_target) g_n[i] += uses[e] * (allowed + (p.g_last_stock ? p.g_last_stock.at(net.edge[e], col) : F(0)));
       });
     }
   const auto out = [&](F *to, const F *found) {

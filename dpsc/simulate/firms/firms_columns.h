@@ -127,9 +127,12 @@ void rebuild(const Problem<F> &p, const Listed<F> &net, int64_t col, int64_t t, 
 
 // The way back. Per edge g is kept, the gradient in the stock after a step but for what the stock allowed in the next one; that follows from the firm:
 // factor / a where S / a is the smallest. The gradient in the orders is r_later g.
+//
+// A run that begins at its targets has a stock S = target + what happened since, and orders see only the difference. Each step takes from the gradient in S
+// what it adds to that in the target, so of their sum there remains what stocks allowed: it is summed alone, and is exactly zero where no stock binds.
 template <class F, int W> void backward_columns(const Problem<F> &p, const Listed<F> &net, int64_t col, Space<F> &space) {
   const int64_t B = p.B, M = p.M, E = p.E, T = p.T, K = p.interval;
-  const bool soft = p.sharpness > 0, as_they_lie = W == B && !net.edge;
+  const bool soft = p.sharpness > 0, at_target = !p.stock, as_they_lie = W == B && !net.edge;
   const F *n = level<F, W>(p.inventory, M, col, space), *rate = level<F, W>(p.rate, M, col, space);
   const F *cap = level<F, W>(p.cap, M, col, space), *ease = level<F, W>(p.ease, M, col, space);
   Row<F, W> z_row(p.z, M, col, space), gx_row(p.gx, M, col, space), gD_row(p.gD, M, col, space);
@@ -224,7 +227,7 @@ template <class F, int W> void backward_columns(const Problem<F> &p, const Liste
           const F of_stock = ge[b] + extra[b] - down;
           dD[b] += a * u;
           dr[b] += u * gap;
-          dn[b] += use * down;
+          dn[b] += use * (at_target ? extra[b] : down);
           dx[b] -= a * of_stock;
           grj[b] += of_stock * served[b];
           ge[b] = of_stock;
@@ -312,11 +315,11 @@ template <class F, int W> void backward_columns(const Problem<F> &p, const Liste
     for (int64_t e = net.ptr[k]; e < net.ptr[k + 1]; e++)
       DPSC_LANES {
         const F ge = g[e * W + b], ia = net.ia[e];
-        const F of_stock = ge + (soft ? bonus[e * W + b] : first[e * W + b] * ia == q[i * W + b] ? factor[i * W + b] * ia : F(0));
+        const F allowed = soft ? bonus[e * W + b] : first[e * W + b] * ia == q[i * W + b] ? factor[i * W + b] * ia : F(0);
         const int64_t at = net.place(e) * B + col + b;
         if (p.g_order) p.g_order[at] = later[int64_t(net.src[e]) * W + b] * ge;
-        if (p.g_stock) p.g_stock[at] = of_stock;
-        if (!p.stock) g_n[i * W + b] += net.use[e] * of_stock;
+        if (p.g_stock) p.g_stock[at] = ge + allowed;
+        if (at_target) g_n[i * W + b] += net.use[e] * (allowed + (p.g_last_stock ? p.g_last_stock.at(net.place(e), col + b) : F(0)));
       }
   }
   const auto out = [&](F *to, const F *found) {

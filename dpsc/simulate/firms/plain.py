@@ -103,6 +103,10 @@ def backward(
         g_last_order: `(E, B)`, or None.
         sharpness: 0 for the exact sub-gradient, shared evenly among limits that tie; else beta of the straight-through weights (low / v)^beta.
         needs: which of the gradients are asked for, as they are returned.
+
+    A run that begins at its targets has a stock S = target + what happened since, and orders see only the difference. Each step takes from the gradient in S
+    what it adds to that in the target, so of their sum there remains what stocks allowed: it is summed alone, and is exactly zero where no stock binds.
+
     Returns: gradients in stock, order, inventory, demand, c, z, cap, rate, ease, `(E, B)`, `(M, B)` or `(., M, B)`; empty where they are not asked for.
     """
     at, horizon, batch = Lists(ptr, src, a), len(z), z.shape[2]
@@ -129,7 +133,7 @@ def backward(
             u = torch.where(at.a * asked[at.dst] + gap * rate[at.dst] > 0, g_order + g_next[src], nothing)
             down = u * rate[at.dst]
             g = g_stock - down
-            g_target = g_target + down
+            g_target = g_target if at_target else g_target + down
             g_rate += at.to_buyer(u * gap)
             to_rate = _served(at.to_supplier(g * had), asked)  # gradient in x / D, over D
             to_x = to_rate - at.to_buyer(at.a * g)
@@ -145,7 +149,9 @@ def backward(
             weights = [_weight(low, asked, sharpness), _weight(low, own, sharpness), _weight(low[at.dst], by_stock, sharpness)]
             share = to_x / (weights[0] + weights[1] + at.to_buyer(weights[2]))
             of_stock = weights[2] * share[at.dst]
-            g_stock = g + of_stock * inverse * factor[at.dst]
+            released = of_stock * inverse * factor[at.dst]
+            g_stock = g + released
+            g_target = g_target + released if at_target else g_target
             through = at.to_buyer(of_stock * before * inverse)
             of_own = weights[1] * share
             g_cap += torch.where(of_own != 0, of_own * z_now, 0.0)
@@ -153,7 +159,9 @@ def backward(
             g_ease += through * z_now if shock_on_stock else through
             g_next = to_demand + weights[0] * share
             after = before
-    g_inventory = at.to_buyer(use * (g_target + g_stock if at_target else g_target))
+    if at_target and g_last_stock is not None:
+        g_target = g_target + g_last_stock
+    g_inventory = at.to_buyer(use * g_target)
     found = (g_stock, g_order, g_inventory, g_next, g_c, g_z, g_cap, g_rate, g_ease)
     made = [v if asked else v.new_empty(0) for v, asked in zip(found, needs, strict=True)]
     return made[0], made[1], made[2], made[3], made[4], made[5], made[6], made[7], made[8]

@@ -181,6 +181,18 @@ def test_forward_mode_is_that_of_the_step(network: firms.Network, order_first: b
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_stock_that_never_binds_has_a_gradient_of_exactly_zero(network: firms.Network, engine: str, batch: int, dtype: torch.dtype) -> None:
+    x = leaves(network, batch, dtype)
+    x["inventory"] = torch.where(torch.arange(FIRMS)[:, None] % 2 == 0, 300.0, x["inventory"].detach()).requires_grad_()  # every other firm has plenty
+    made = run(network.to(dtype), x, kernels=ENGINES[engine])
+    (gradient,) = torch.autograd.grad(made.output.square().sum(), [x["inventory"]])
+    assert not gradient[::2].any()
+    assert gradient[1::2].any()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_single_precision_follows_double(engine: str) -> None:
     network = firms.synthetic(200, seed=0)
     n, rate, size = firms.draw(200)
