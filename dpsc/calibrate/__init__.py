@@ -5,12 +5,14 @@ from dpsc.calibrate.descend import descend, hold_then_decay
 from dpsc.calibrate.diagnostics import Uniformity, coverage_curve, covered, intervals, predictive_check, ranks, uniformity
 from dpsc.calibrate.effective import Effective, Sweep, effective_by_period, effective_from_jacobian, effective_parameters
 from dpsc.calibrate.ensemble import Ensemble, draw_prior, ensemble, maximum_posterior
-from dpsc.calibrate.guides import Diagonal, FirmBlocks, Flow, Guide, LowRank
+from dpsc.calibrate.guides import Diagonal, FirmBlocks, Flow, Guide, Informed, LowRank
 from dpsc.calibrate.identify import laplace_spread, silent
+from dpsc.calibrate.laplace import Laplace, gauss_newton, solve
 from dpsc.calibrate.linearised import Linearised, PeriodRows
 from dpsc.calibrate.observations import Growth, Observations, level
 from dpsc.calibrate.prior import Hierarchy, LogNormal, Marginal, Normal, Prior, Uniform
 from dpsc.calibrate.simulator import Counted, Reading, Simulator, pull_back
+from dpsc.calibrate.starts import start_blocks, start_diagonal, start_flow, start_informed, start_low_rank
 from dpsc.calibrate.tempered import Chains, Residuals, cooling, residuals_of, tempered
 from dpsc.calibrate.variational import Inference, infer
 
@@ -27,6 +29,8 @@ __all__ = [
     "Guide",
     "Hierarchy",
     "Inference",
+    "Informed",
+    "Laplace",
     "Linearised",
     "LogNormal",
     "LowRank",
@@ -50,6 +54,7 @@ __all__ = [
     "effective_from_jacobian",
     "effective_parameters",
     "ensemble",
+    "gauss_newton",
     "hold_then_decay",
     "infer",
     "intervals",
@@ -63,6 +68,12 @@ __all__ = [
     "residuals_of",
     "sequential",
     "silent",
+    "solve",
+    "start_blocks",
+    "start_diagonal",
+    "start_flow",
+    "start_informed",
+    "start_low_rank",
     "tempered",
     "uniformity",
 ]

@@ -134,6 +134,72 @@ class FirmBlocks(Guide):
         return law.TransformedDistribution(joint, [flat, transforms.Permute(order)])
 
 
+class Informed(Guide):
+    """Normal, the prior shrunk along given directions: covariance D (I + V diag(t^2 - 1) V') D, with D diagonal.
+
+    With D = I and t = (1 + s^2)^-1/2 it is the Gauss-Newton posterior of `Laplace`, whose narrow directions a `LowRank` guide cannot say: that one widens.
+
+    Args:
+        location: as in `Guide`.
+        directions: `(D, R)` V, the same for all starts, or `(S, D, R)`; orthonormal columns, which are kept.
+        strengths: `(R,)` or `(S, R)` s >= 0.
+        scale: of D, 1 where the prior shows through.
+    """
+
+    directions: Tensor
+
+    def __init__(self, location: Tensor, *, directions: Tensor, strengths: Tensor, scale: float = 1.0) -> None:
+        super().__init__(location, scale=scale)
+        starts, dimension = self.starts, self.dimension
+        if directions.dim() not in (2, 3) or directions.shape[-2] != dimension or (directions.dim() == 3 and len(directions) != starts):
+            expected = f"(D, R) or (S, D, R) with S = {starts} and D = {dimension}"
+            raise ShapeError(f"directions must have shape {expected}, got {tuple(directions.shape)}")
+        if strengths.shape != (*directions.shape[:-2], directions.shape[-1]):
+            raise ShapeError(f"strengths must have one entry a direction, {(*directions.shape[:-2], directions.shape[-1])}, got {tuple(strengths.shape)}")
+        if not bool((strengths >= 0).all() & torch.isfinite(strengths).all()):
+            raise InputError(f"strengths must be finite and >= 0, got {float(strengths.min())} to {float(strengths.max())}")
+        square = directions.double().mT @ directions.double()
+        off = float((square - torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)).abs().max()) if square.numel() else 0.0
+        if not off < 1e-4:
+            raise InputError(f"directions must be orthonormal, got products that are off by {off:.2g}")
+        self.log_scale = _log_scale(location, scale)
+        self.register_buffer("directions", directions.detach().to(location).expand(starts, -1, -1).clone())
+        self.log_shrink = nn.Parameter(-torch.log1p(strengths.detach().double().square()).div(2).to(location).expand(starts, -1).clone())
+
+    def distribution(self) -> Any:
+        """The law of location + D (e + V (t - 1) V'e), e standard normal."""
+        import pyro.distributions as law
+        from pyro.distributions import transforms
+
+        unit = law.Normal(torch.zeros_like(self.location), 1.0).to_event(1)
+        return law.TransformedDistribution(unit, [_along(self.directions, self.log_shrink), transforms.AffineTransform(self.location, self.log_scale.exp(), 1)])
+
+
+def _along(directions: Tensor, log_shrink: Tensor) -> Any:
+    """x -> x + V (t - 1) V'x, a pyro transform."""
+    from torch.distributions import Transform, constraints
+
+    def scaled(x: Tensor, weight: Tensor) -> Tensor:
+        seen = x[..., None, :] @ directions
+        moved: Tensor = x + ((seen * weight[..., None, :]) @ directions.mT)[..., 0, :]
+        return moved
+
+    class Along(Transform):
+        domain = codomain = constraints.real_vector
+        bijective = True
+
+        def _call(self, x: Tensor) -> Tensor:
+            return scaled(x, torch.expm1(log_shrink))
+
+        def _inverse(self, y: Tensor) -> Tensor:
+            return scaled(y, torch.expm1(-log_shrink))
+
+        def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+            return log_shrink.sum(-1).expand(x.shape[:-1])
+
+    return Along()
+
+
 class Flow(Guide):
     """A normalising flow: affine coupling layers on top of a diagonal normal law; skew and bent posteriors.
 

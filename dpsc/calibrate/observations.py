@@ -148,7 +148,7 @@ class Observations:
         return noise.normal(seed, "observation errors", *index).to(self.values)
 
     def _spread(self, steps: int) -> Tensor:
-        return torch.broadcast_to(torch.as_tensor(self.noise).to(self.values), self.values.shape)[:steps]
+        return torch.broadcast_to(torch.as_tensor(self.noise, dtype=self.values.dtype, device=self.values.device), self.values.shape)[:steps]
 
     def _seen(self, values: Tensor) -> Tensor:
         return torch.isfinite(self.view(values))

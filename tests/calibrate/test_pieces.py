@@ -93,6 +93,11 @@ def test_misfit_is_minus_the_log_likelihood() -> None:
     assert float(normal.loss(series)) == pytest.approx((0.25 + 1.0 + 0.0625) / 3)
 
 
+def test_noise_given_as_a_number_is_not_rounded_to_single_precision() -> None:
+    seen = Observations(torch.ones(1, 1, dtype=torch.float64), 0.1)
+    assert float(seen.residuals(torch.full((1, 1, 1), 2.0, dtype=torch.float64))) == 1 / 0.1
+
+
 def test_missing_values_have_no_gradient_even_where_the_simulation_is_not_finite() -> None:
     seen = Observations(torch.tensor([[1.0], [NAN]]), 1.0)
     series = torch.tensor([[[2.0]], [[3.0]]], requires_grad=True)
