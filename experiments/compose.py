@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import setup_globals
 from hydra.errors import CompactHydraException, ConfigCompositionException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -24,6 +25,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 
 # hydra itself instantiates what these keys of its own node name, outside of experiments/build.py.
 HYDRA_CALLS = ("_target_", "()", "class")
+QUOTED = """'key="one text"' or 'key=["one text", "another"]'"""
 HYDRA_MAY_CALL = ("hydra.", "hydra_plugins.", "logging.", "colorlog.")
 
 
@@ -39,6 +41,7 @@ class Loader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         """See hydra. Raises: ConfigError."""
+        overrides = [readable(line) for line in overrides]
         try:
             config = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
             sound = [line for line in overrides if not line.startswith("+")]
@@ -46,7 +49,8 @@ class Loader(ConfigLoaderImpl):
             raise ConfigError(_unknown_option(error)) from error
         except OverrideParseException as error:
             unread = "" if "=" not in error.override else f", which cannot be read: {str(error).splitlines()[0]}"
-            raise ConfigError(f"an argument must be key=value, got {error.override!r}{unread or self._meant(error.override)}") from error
+            quote = f"; texts with other signs go in quotes that the shell keeps: {QUOTED}" if unread else ""
+            raise ConfigError(f"an argument must be key=value, got {error.override!r}{unread or self._meant(error.override)}{quote}") from error
         except (CompactHydraException, OmegaConfBaseException) as error:
             raise ConfigError(self._explain(error, config_name, overrides, run_mode)) from error
         for key in [*config, *(f"data.{key}" for key in config.data)]:  # `+key=value` gets past the schema
@@ -139,6 +143,32 @@ def results_only(config: Mapping[str, Any]) -> dict[str, Any]:
 def changes(overrides: Sequence[str]) -> list[str]:
     """The overrides after which a run is not the shipped experiment any more."""
     return [line for line in overrides if override_key(line) not in ("experiment", *schema.NEUTRAL)]
+
+
+def readable(override: str) -> str:
+    """An override with its text in quotes where hydra reads it only so, `table.separator=;` or `table.other_rows=[Löhne]`; else as it is.
+
+    Left alone are values with brackets or signs of interpolation inside, and commas between words, which mean a sweep.
+    """
+    key, sign, value = override.partition("=")
+    if not sign or _parses(override):
+        return override
+    whole = value[:1] + value[-1:] == "[]"
+    inside = value[1:-1] if whole else value
+    if re.search(r"[\[\]{}$\\]", inside) or (not whole and re.search(r"""["']|\w.*,|,.*\w""", inside)):
+        return override
+    parts = [part.strip() for part in re.findall(r"""\s*"[^"]*"\s*|\s*'[^']*'\s*|[^,]+""", inside)]
+    parts = [part if _parses(f"{key}={part}") else f'"{part}"' for part in parts]
+    quoted = f"{key}=[{','.join(parts)}]" if whole else f'{key}="{value}"'
+    return quoted if _parses(quoted) else override
+
+
+def _parses(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_overrides([override])
+    except OverrideParseException:
+        return False
+    return True
 
 
 def override_key(override: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from dpsc import checks, noise
 from dpsc.data import tables
-from dpsc.errors import ConfigError
+from dpsc.errors import ConfigError, DataError
 from dpsc.report import Outcome, Section, economy, figures
 from dpsc.scenarios import systemic_risk
 from dpsc.simulate import firms
@@ -202,7 +203,10 @@ def _read(table: Mapping[str, Any], root: str | None) -> tables.Table:
     path = EXAMPLE if table["path"] is None else Path(str(table["path"])).expanduser()
     if table["format"] == "csv":
         own = {name: table[name] for name in ("output", "final_demand", "other_rows", "other_columns", "separator", "decimal")}
-        return tables.read_csv(path, **own, **how)
+        try:
+            return tables.read_csv(path, **own, **how)
+        except DataError as error:  # what it says to a caller, in the words of the command line
+            raise type(error)(re.sub(rf"\b({'|'.join([*own, *how])})=", r"table.\1=", str(error))) from error
     if table["format"] in ("belgium", "wiod_2008"):
         source = tables.belgium(root)[0] if table["format"] == "belgium" else tables.wiod_2008(root)
         return tables.checked_table(

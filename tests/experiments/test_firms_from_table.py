@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 
@@ -34,6 +35,19 @@ def test_the_literal_command(go: Go, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "tables" / "ranking.csv").read_text().startswith("firm,")
 
 
+def test_a_table_as_a_spreadsheet_writes_it(go: Go, tmp_path: Path) -> None:
+    text = ";Äcker;Mühlen;Haushalte;Lager;Output\nÄcker;10,5;60;31,5;-2;100\nMühlen;20;10;170;0;200\nLöhne;5;5;;;\nAbgaben, netto;1;1;;;\n"
+    path = f"table.path={write(tmp_path, text)}"
+    small = ("flow.scenarios=4", "flow.horizon=12", "flow.removals=6", "folder=out", "progress=false")
+    said = go("experiment=firms_from_table", path, *small)
+    assert (said.code, 'here table.other_rows=[Löhne, "Abgaben, netto"]' in said.err) == (2, True)
+    said = go("experiment=firms_from_table", path, 'table.other_rows=["Löhne", "Abgaben, netto"]', *small)
+    assert said.code == 0, said.err
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Read with ';' between cells and ',' before fractions." in html.unescape(page)
+    assert "Negative cells of final demand: 1 in Lager." in page
+
+
 def test_a_public_table_and_a_shock_to_one_sector(go: Go, tmp_path: Path) -> None:
     pytest.importorskip("pymrio")
     said = go(
@@ -53,6 +67,7 @@ def test_a_public_table_and_a_shock_to_one_sector(go: Go, tmp_path: Path) -> Non
             "own.csv must balance, sales + final demand = output in every row; got Mills: 200 sold, 210 produced (1 of 2 rows differ)",
         ),
         (OWN.replace("Mills,20", "Milks,20"), [], "'Milks' (did you mean Mills?)"),
+        (OWN, ["table.balance=[Löhne"], "in quotes that the shell keeps: 'key="),
         (OWN, ["table.balence=output"], "did you mean table.balance?"),
         (OWN, ["flow.shock.sectors=[Farm]"], "sector must be one of Farms, Mills; got 'Farm' (did you mean Farms?)"),
         (OWN, ["flow.shock.smallest=2"], "0 <= smallest <= largest <= 1"),

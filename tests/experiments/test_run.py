@@ -201,6 +201,21 @@ def test_what_cannot_be_composed_is_code_2_and_one_message(arguments: list[str],
     assert not list(Path(".").rglob("run.json"))
 
 
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("table.separator=;", 'table.separator=";"'),
+        ("table.decimal=,", 'table.decimal=","'),
+        ("table.rows=[Löhne,Own wages]", 'table.rows=["Löhne",Own wages]'),
+        ('table.rows=[Löhne, "a, b"]', 'table.rows=["Löhne","a, b"]'),
+        ("folder=/home/Müller/a b", 'folder="/home/Müller/a b"'),
+        *[(line, line) for line in ("seed=1,2", "seed=[1", "x={a: b", "seed=3", "x=[]", "folder=", "tiny", "x=é,ü", "x=${é}", 'x="Löhne"', "~x")],
+    ],
+)
+def test_text_is_put_in_quotes_where_hydra_reads_it_only_so(given: str, read: str) -> None:
+    assert compose.readable(given) == read
+
+
 def test_a_file_that_is_no_yaml_is_code_2_and_one_message(go: Go, more: Path) -> None:
     (more / "experiment" / "broken.yaml").write_text("# @package _global_\nname: {a: ${seed}}\n")
     said = go("experiment=broken", "folder=out")

@@ -33,6 +33,7 @@ class Findings:
         negative_cells: how many cells of final demand are negative, by category.
         negative_value_added: sector -> output less inputs, where that is negative.
         raised_output: largest relative rise of a sector's output after negative final demand was set to zero; 0 where it was kept.
+        notes: what a reader found out about the file by itself.
     """
 
     imbalance: float
@@ -43,10 +44,12 @@ class Findings:
     negative_cells: Mapping[str, int]
     negative_value_added: Mapping[str, float]
     raised_output: float
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The findings as sentences for a reader."""
         said = [
+            *self.notes,
             f"Rows balance to {self.imbalance:.1e} of output as the table came; as used, output agrees with (I - A)^-1 f to {self.leontief_error:.1e}.",
             f"The largest eigenvalue of the input coefficients is {self.spectral_radius:.3f}.",
         ]

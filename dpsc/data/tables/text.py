@@ -7,6 +7,7 @@ import io
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas
@@ -17,7 +18,7 @@ from dpsc.data.tables.table import Table, checked_table, labels
 from dpsc.errors import DataError, DataNotFoundError
 
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how Excel files begin, new and old
-SEPARATORS = (";", "\t", "|", ",")
+SEPARATORS = (",", ";", "\t", "|")  # the first wins where several fit alike
 SAME = 1e-6  # relative difference below which a column is the total of others
 
 
@@ -30,8 +31,8 @@ def read_csv(
     other_columns: Sequence[str] = (),
     balance: str = "refuse",
     negative_final_demand: str = "keep",
-    separator: str = ",",
-    decimal: str = ".",
+    separator: str | None = None,
+    decimal: str | None = None,
 ) -> Table:
     """Read a table: the first column names the selling sectors, the first row the buying ones.
 
@@ -44,25 +45,31 @@ def read_csv(
 
     Args:
         path: of the file.
-        output: name of the column of output; a file without it is fine, its output is what it sells.
+        output: name of the column of output, whose capitals do not matter; a file without it is fine, its output is what it sells.
         final_demand: names of the columns of final demand. Without them every column that is no sector is one, so that a sector whose row is missing is
             taken for final demand: give them where that must not happen.
         other_rows: names of rows that are no sectors (wages, taxes, imports) and are left out.
         other_columns: names of columns that are neither sectors nor final demand and are left out (totals).
         balance: see `checked_table`.
         negative_final_demand: see `checked_table`.
-        separator: between cells.
-        decimal: sign between units and fractions, a point or a comma.
+        separator: between cells; None takes the one of `;`, tab, `|` and `,` that makes rows of one length, and the findings say which.
+        decimal: sign between units and fractions, a point or a comma. None is a point, but a comma where cells hold commas, none a point, and the
+            separator is another sign; where every such comma could separate thousands (1,234) it must be said.
     Raises: DataNotFoundError; DataError for text where a number belongs, rows of different lengths, a missing header, columns that are totals of others, or
         labels that do not match; else as `checked_table`.
     """
     file = Path(path).expanduser()
     if not file.is_file():
         raise DataNotFoundError(f"there is no input-output table {file} ({'a folder' if file.is_dir() else 'no such file'})")
-    checks.one_of("decimal", decimal, (".", ","))
-    header, *body = _cells(file, separator)
+    if decimal is not None:
+        checks.one_of("decimal", decimal, (".", ","))
+    between = _separator(file) if separator is None else separator
+    header, *body = _cells(file, between)
+    point = _decimal(file, body, between) if decimal is None else decimal
+    notes = () if (separator or ",", decimal or ".") == (between, point) else (f"Read with {_spelt(between)} between cells and {point!r} before fractions.",)
     columns = labels(f"{file}: columns", header[1:])
     rows = labels(f"{file}: rows", [row[0] for row in body])
+    output = next((name for name in columns if output not in columns and name.casefold() == output.casefold()), output)
     for what, given, there in (("other_rows", other_rows, rows), ("other_columns", other_columns, columns), ("final_demand", final_demand or (), columns)):
         for name in given:
             checks.one_of(f"{what} of {file.name}", name, there)
@@ -72,7 +79,7 @@ def read_csv(
         described = ", ".join(repr(name) + checks.near(name, [c for c in columns if c not in sectors]) for name in unmatched[: checks.LISTED])
         raise DataError(
             f"{file}: every row must have a column of the same name, but {len(unmatched)} of {len(sectors)} have none: {described}. "
-            f"Rows that are no sectors (wages, imports) go into other_rows, here other_rows=[{', '.join(unmatched[: checks.LISTED])}]"
+            f"Rows that are no sectors (wages, imports) go into other_rows, here other_rows=[{', '.join(map(_name, unmatched[: checks.LISTED]))}]"
         )
     final = [name for name in columns if name not in sectors and name != output and name not in other_columns]
     strange = [] if final_demand is None else [name for name in final if name not in final_demand]
@@ -81,9 +88,9 @@ def read_csv(
             f"{file}: every column must be a sector with a row of its own, final demand as given ({', '.join(final_demand or ())}), {output}, or one of "
             f"other_columns, got {', '.join(repr(name) + checks.near(name, rows) for name in strange[: checks.LISTED])}"
         )
-    values = _numbers(file, body, rows, columns, decimal).loc[sectors]
+    values = _numbers(file, body, rows, columns, point).loc[sectors]
     _no_totals(file, values, sectors, final)
-    return checked_table(
+    table = checked_table(
         sectors,
         torch.from_numpy(values[sectors].to_numpy(copy=True)),
         torch.from_numpy(values[final].to_numpy(copy=True)) if final else None,
@@ -93,6 +100,41 @@ def read_csv(
         negative_final_demand=negative_final_demand,
         source=file.name,
     )
+    return replace(table, findings=replace(table.findings, notes=notes))
+
+
+def _separator(file: Path) -> str:
+    """The sign that cuts the rows of a file into the same number of cells, at least three; where several do, the one that makes most."""
+    text = file.read_bytes().decode("utf-8-sig", errors="replace")
+    found: list[tuple[bool, int, str]] = []
+    for sign in SEPARATORS:
+        try:
+            rows = [row for row in csv.reader(io.StringIO(text), delimiter=sign, skipinitialspace=True) if any(cell.strip() for cell in row)]
+        except csv.Error:
+            continue
+        widths = {len(row) for row in rows}
+        found.append((len(widths) == 1 and min(widths) > 2, max((len(row) for row in rows[:1]), default=0), sign))
+    return max(found, key=lambda one: one[:2])[2] if found and max(width for _, width, _ in found) > 1 else ","
+
+
+def _decimal(file: Path, body: Sequence[Sequence[str]], separator: str) -> str:
+    """A comma where numbers hold commas and no points. Raises: DataError where it could as well separate thousands."""
+    cells = [cell for row in body for cell in row[1:]]
+    commas = [cell for cell in cells if re.fullmatch(r"[-+]?\d+,\d+", cell)]
+    if separator == "," or not commas or any(re.fullmatch(r"[-+]?\d*\.\d+(e[-+]?\d+)?", cell, re.IGNORECASE) for cell in cells):
+        return "."
+    if all(re.fullmatch(r"[-+]?\d{1,3},\d{3}", cell) for cell in commas):
+        raise DataError(f"{file}: the comma of {commas[0]!r} may stand before fractions or between thousands; say decimal=',' or take it out")
+    return ","
+
+
+def _name(name: str) -> str:
+    """A name as it stands in a list: in quotes where a comma or another sign would cut it."""
+    return name if re.fullmatch(r"[\w .-]+", name) else f'"{name}"'
+
+
+def _spelt(sign: str) -> str:
+    return "tabs" if sign == "\t" else repr(sign)
 
 
 def _cells(file: Path, separator: str) -> list[list[str]]:
@@ -106,7 +148,7 @@ def _cells(file: Path, separator: str) -> list[list[str]]:
         text = raw.decode("utf-8-sig")
         lines = [(n, [cell.strip() for cell in row]) for n, row in enumerate(csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True), 1)]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file} must be a table of text in UTF-8 with {separator!r} between cells: {error}") from error
+        raise DataError(f"{file} must be a table of text in UTF-8 (save it as CSV UTF-8) with {separator!r} between cells: {error}") from error
     lines = [(n, row) for n, row in lines if any(row)]
     width = len(lines[0][1]) if lines else 0
     if len(lines) < 2 or width < 3:
@@ -166,6 +208,6 @@ def _no_totals(file: Path, values: pandas.DataFrame, sectors: Sequence[str], fin
         for of, total in sums.items():
             if size > 0 and bool(((values[name] - total).abs() <= SAME * total.abs()).all()):
                 raise DataError(
-                    f"{file}: column {name!r} is the total of {of} in every row, and would be counted twice. If it is output, say output={name}; else "
-                    f"leave it out, other_columns=[{name}]"
+                    f"{file}: column {name!r} is the total of {of} in every row, and would be counted twice. If it is output, say output={_name(name)}; else "
+                    f"leave it out, other_columns=[{_name(name)}]"
                 )

@@ -49,8 +49,6 @@ template <class F, int W> void forward_buyers(const Problem<F> &p, const Jagged<
   Row<F, 1> z_row(p.z, M, col, space, true), c_row(p.c, M, col, space, true);
   F *const work = space.take(E), *const O = space.take(E), *const q = space.take(M), *const r = space.take(M);
   F *const x_room = space.take(M), *D_room = space.take(M), *next_room = space.take(M);
-  const F *src_of = nullptr;
-  (void)src_of;
   stocks_at_start(p, net, col, n, work);
   for (int64_t e = 0; e < E; e++) O[e] = p.order.at(net.edge[e], col);
   for (int64_t g = 0; g < net.groups; g++) {

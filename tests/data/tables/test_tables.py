@@ -133,7 +133,6 @@ def test_a_csv_file_in_any_order_of_columns(tmp_path: Path) -> None:
     [
         (TEXT.replace("mills,10", "milks,10"), DataError, r"'milks' \(did you mean mills\?\)"),
         (TEXT.replace("60", "sixty"), DataError, r"every cell must be a number or empty, got 'sixty' in row 'farms', column 'mills'"),
-        (TEXT.replace(",", ";"), DataError, r"with ',' between cells \(separator=';', perhaps\?\)"),
         (TEXT.partition("\n")[2], DataError, r"the first row must name the columns .*, got numbers only: farms, 60, 10, 30, 100"),
         (TEXT.removeprefix(","), DataError, r"the first row must begin with a cell above the names of the sectors .*, got 'mills' there"),
         (
@@ -162,6 +161,8 @@ def test_decimal_commas_and_files_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     path.write_text(";a;b;use\na;1,5;2;3,25\nb;0;1e1;4\n")
     assert tables.read_csv(path, separator=";", decimal=",").flow.tolist() == [[1.5, 2], [0, 10]]
+    with pytest.raises(DataError, match=r"got 3 rows and 1 columns with '\|' between cells \(separator=';', perhaps\?\)"):
+        tables.read_csv(path, separator="|")
     path.write_text(path.read_text().replace("3,25", "3.000,25"))
     with pytest.raises(DataError, match=r"got '3.000,25' in row 'a', column 'use'; write numbers without signs between thousands"):
         tables.read_csv(path, separator=";", decimal=",")
@@ -172,6 +173,39 @@ def test_decimal_commas_and_files_that_are_no_text(tmp_path: Path) -> None:
         tables.read_csv(path, separator=", ")
     with pytest.raises(InputError, match=r"decimal must be one of"):
         tables.read_csv(path, decimal="'")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (";a;b;use\na;1,5;2;3,25\nb;0;10;4\n", "Read with ';' between cells and ',' before fractions."),
+        ("\ta\tb\tuse\na\t1.5\t2\t3.25\nb\t0\t10\t4\n", "Read with tabs between cells and '.' before fractions."),
+        (';a;b;"use, of homes"\na;1.5;2;3.25\nb;0;10;4\n', "Read with ';' between cells and '.' before fractions."),
+        (",a,b,use\na,1.5,2,3.25\nb,0,10,4\n", None),
+    ],
+)
+def test_separators_and_decimal_signs_are_found_and_said(tmp_path: Path, text: str, said: str | None) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(text)
+    table = tables.read_csv(path)
+    assert table.flow.tolist() == [[1.5, 2], [0, 10]]
+    assert table.final_demand[:, 0].tolist() == [3.25, 4]
+    assert table.findings.notes == (() if said is None else (said,))
+    assert said is None or table.findings.lines()[0] == said
+
+
+def test_a_comma_that_may_stand_between_thousands_must_be_explained(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(";a;b;use\na;1,500;2;3,250\nb;0;10;4\n")
+    with pytest.raises(DataError, match=r"the comma of '1,500' may stand before fractions or between thousands; say decimal=','"):
+        tables.read_csv(path)
+    assert tables.read_csv(path, decimal=",").flow[0, 0] == 1.5
+
+
+def test_the_column_of_output_is_found_whatever_its_capitals(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(",a,b,use,Output\na,1,2,3,6\nb,4,5,6,15\n")
+    assert tables.read_csv(path).categories == ("use",)
 
 
 @pytest.mark.parametrize(
