@@ -76,6 +76,7 @@ def run(
     stocks, rates = (best[:firms], truth[:firms]), (best[firms:], truth[firms:])
     rows: list[dict[str, Any]] = []
     maps: dict[str, tuple[Tensor, Tensor]] = {}
+    told = pd.DataFrame()
     shown = "m{}_ns{}".format(*identify[len(identify) // 2])
     metrics: dict[str, float] = {}
     for spec in context.track(identify, "identifiability", len(identify)):
@@ -108,6 +109,7 @@ def run(
             }
         )
         if label == shown:
+            told = _told(other, known, quiet)
             maps = {"stock": (known[:count], other.network.output), "recovery rate of hit firms": (known[count:][other.hit], other.network.output[other.hit])}
     quiet_stocks = silent_at_truth(data)[:firms]
     loss = data.losses(found.members)[:, 0]
@@ -146,8 +148,14 @@ def run(
                 tables=("identifiability",),
                 figures=("map_0", "map_1"),
             ),
+            Section(
+                "Firms that the data say nothing about",
+                "Firm by firm for the same data set, the least known first: the share of the prior's standard deviation that the data remove, and whether the "
+                "data depend on the number at all. A rate means something only for a firm that was hit.",
+                tables=("firms",),
+            ),
         ],
-        tables={"identifiability": pd.DataFrame(rows)},
+        tables={"identifiability": pd.DataFrame(rows), "firms": told},
         figures={
             "rates": figures.scatter_pairs(rates[1][data.hit], rates[0][data.hit], x_label="true coordinate of the rate", y_label="found"),
             "stocks": figures.scatter_pairs(
@@ -159,6 +167,24 @@ def run(
         },
         learned={data.name: {"coordinates": found.members, "truth": truth}},
     )
+
+
+def _told(case: Case, known: Tensor, quiet: Tensor) -> pd.DataFrame:
+    """What the data say about each firm, from `(2 M,)` shares of prior uncertainty removed and silent columns."""
+    count = case.network.firms
+    frame = pd.DataFrame(
+        {
+            "firm": range(count),
+            "sector": case.sector.numpy(),
+            "output_at_rest": case.network.output.numpy(),
+            "hit": case.hit.numpy(),
+            "stock_known": known[:count].numpy(),
+            "stock_silent": quiet[:count].numpy(),
+            "rate_known": known[count:].numpy(),
+            "rate_silent": quiet[count:].numpy(),
+        }
+    )
+    return frame.sort_values(["stock_known", "rate_known", "firm"], ignore_index=True)
 
 
 def jacobian_at_truth(case: Case) -> tuple[Tensor, int]:

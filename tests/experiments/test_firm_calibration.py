@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from torch import Tensor
 
-from dpsc.calibrate import effective_from_jacobian, silent
+from dpsc.calibrate import Diagonal, FirmBlocks, Flow, Guide, Hierarchy, LowRank, effective_from_jacobian, hold_then_decay, infer, silent
 from dpsc.errors import InputError
 from dpsc.relax import Exact
 from dpsc.simulate import firms
+from dpsc.types import Relaxation
 from experiments import coverage, noise_floor, recovery, svi_vs_abc
 from experiments.context import RunContext
 from experiments.firm_cases import FITTED, NOISE, annealed, drawn, stored
@@ -123,6 +125,36 @@ def test_svi_passes_abc_on_a_small_budget(context: RunContext) -> None:
     assert curve["rejection, its best draw"] == 100
 
 
+@pytest.mark.parametrize("family", ["diagonal", "low rank", "blocks of firms", "flow"])
+def test_every_family_fits_a_network_of_firms_whose_sectors_are_tied(family: str) -> None:
+    case = drawn(40, 4, 3)
+    tied = Hierarchy(case.prior, {name: case.sector for name in case.prior.blocks}, share=0.5)
+    assert tied.dimension == 2 * (4 + 40)
+    zero = torch.zeros(tied.dimension, 1)
+    guide: Guide = {
+        "diagonal": lambda: Diagonal(zero, scale=0.1),
+        "low rank": lambda: LowRank(zero, scale=0.1, rank=4),
+        "blocks of firms": lambda: FirmBlocks(zero, scale=0.1, firms=44),
+        "flow": lambda: Flow(zero, scale=0.1, hidden=16),
+    }[family]()
+    observed = case.simulator()
+
+    def simulate(latent: Tensor, *, relax: Relaxation) -> Tensor:
+        return observed(tied(latent), relax=relax)
+
+    def expected() -> float:
+        return float(case.losses(tied(guide.sample(64, seed=5)))[0].mean())
+
+    before = expected()
+    made = infer(
+        simulate, case.observations, guide, steps=150, optimizer=functools.partial(torch.optim.Adam, lr=0.05), reading=annealed([4.0, 64.0], 0.7),
+        particles=4, rate=hold_then_decay(0.5, 3.0),
+    )  # fmt: skip
+    assert made.evaluations == 600
+    assert float(made.loss[-10:].mean()) < 0.2 * float(made.loss[:5].mean())
+    assert expected() < 0.1 * before
+
+
 def test_coverage_counts_data_sets(context: RunContext) -> None:
     outcome = coverage.run(
         context=context,
@@ -159,4 +191,9 @@ def test_recovery_of_a_small_network(context: RunContext) -> None:
     outcome = recovery.run(context=context, case=[300, 300, 1], evaluations=3, optimizer=ADAM, identify=[[300, 1, 1]], sweep=10, **SHAPE)
     assert outcome.metrics["effective_m300_ns1"] == pytest.approx(33.2, rel=2e-3)
     assert outcome.metrics["identifiable_stocks"] == 156
+    told = outcome.tables["firms"]
+    assert (len(told), int(told["stock_silent"].sum())) == (300, 144)
+    assert bool((told["stock_known"][told["stock_silent"]] < 1e-9).all())
+    assert told["rate_silent"].equals(~told["hit"]), "the rate of every firm that was hit leaves a trace, and of no other"
+    assert bool(told["stock_known"].is_monotonic_increasing)
     assert outcome.metrics["effective_swept_m300_ns1"] > 8.7  # of nine periods that tell something each tells all it can

@@ -15,7 +15,7 @@ from dpsc.simulate.firms.products import SharedCapacity
 from dpsc.simulate.firms.rationing import Priority, Rationed, Rationing, firms_first, mixed, proportional, random_priority
 from dpsc.simulate.firms.rebuilding import Rebuilding, destruction
 from dpsc.simulate.firms.rollout import Run, rollout
-from dpsc.simulate.firms.shocks import compose, concave, convex, exponential, linear, observed
+from dpsc.simulate.firms.shocks import compose, concave, convex, exponential, linear, observed, piecewise
 from dpsc.simulate.firms.smallest import Smallest, smallest
 from dpsc.simulate.firms.step import Flow, Rules, Shock, State, start, step
 from dpsc.simulate.firms.whole import NATIVE, PLAIN, Kernels
@@ -66,6 +66,7 @@ __all__ = [
     "mixed",
     "observed",
     "partly_binding",
+    "piecewise",
     "proportional",
     "random_priority",
     "replace_use",

@@ -1,7 +1,8 @@
 """Shocks: what share of something is lost, step by step, `(T, M, B)`; on production, on final demand, or on edges.
 
-Every curve is 0 before its onset and starts with `size`. Sizes, rates, durations and onsets are numbers, `(M,)` or `(M, B)`, and all but a hard onset have
-gradients: with `soft_onset` the beginning is a ramp of so many steps, and the onset can be learned as well.
+Every curve is 0 before its onset and starts with `size`; `piecewise` goes through given points, `observed` is a measured series. Sizes, rates, durations and
+onsets are numbers, `(M,)` or `(M, B)`, and all but a hard onset have gradients: with `soft_onset` the beginning is a ramp of so many steps, and the onset can
+be learned as well. A profile of any form that sets in at an unknown step and goes on at an unknown pace is `piecewise` with steps = onset + pace k.
 """
 
 from __future__ import annotations
@@ -103,6 +104,39 @@ def observed(series: Tensor, *, scale: Level = 1.0) -> Tensor:
     while series.dim() < 3:
         series = series[..., None]
     return series * _wide("scale", scale, series)
+
+
+def piecewise(horizon: int, *, steps: Tensor, losses: Tensor) -> Tensor:
+    """Straight lines through K points (step, share lost): nothing before the first, the last for good.
+
+    loss(t) = losses_0 [t >= steps_0] + sum_k (losses_(k+1) - losses_k) clamp((t - steps_k) / (steps_(k+1) - steps_k), 0, 1)
+
+    Args:
+        horizon: T steps.
+        steps: `(K,)`, `(K, M)` or `(K, M, B)`, rising; not necessarily whole.
+        losses: the same shapes, shares in [0, 1] at those steps.
+    Returns: `(T, M, B)`, M = 1 or B = 1 where the arguments leave it open.
+    Gradient: exact in the losses and between points in the steps; a jump at the first point has none in its step, so begin with a loss of 0 to learn when.
+    Raises: ShapeError; InputError for steps that do not rise and losses out of range.
+    """
+    checks.at_least("horizon", horizon, 1)
+    for name, value in (("steps", steps), ("losses", losses)):
+        checks.finite(name, checks.floating(name, value))
+        if not 1 <= value.dim() <= 3 or not len(value):
+            raise ShapeError(f"{name} must have shape (K,), (K, M) or (K, M, B) with K >= 1, got {tuple(value.shape)}")
+    if len(steps) != len(losses):
+        raise ShapeError(f"steps and losses must hold as many points, got {len(steps)} and {len(losses)}")
+    at, lost = (value.reshape(*value.shape, *[1] * (3 - value.dim())) for value in (steps.to(losses), losses))
+    if len(at) > 1 and not float(at.detach().diff(dim=0).min()) > 0:
+        raise InputError(f"steps must rise from point to point, got a difference of {float(at.detach().diff(dim=0).min()):g}")
+    low, high = (float(v) for v in torch.aminmax(lost.detach()))
+    if not 0 <= low <= high <= 1:
+        raise InputError(f"losses must lie in [0, 1], got [{low}, {high}]")
+    time = torch.arange(horizon, dtype=lost.dtype, device=lost.device)[:, None, None]
+    value = lost[0] * (time >= at[0]).to(lost.dtype)
+    for k in range(len(at) - 1):
+        value = value + (lost[k + 1] - lost[k]) * ((time - at[k]) / (at[k + 1] - at[k])).clamp(0, 1)
+    return value
 
 
 def compose(*losses: Tensor) -> Tensor:

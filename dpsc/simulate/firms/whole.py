@@ -57,6 +57,17 @@ def _(
     return z.new_empty(horizon, firms, batch), z.new_empty(horizon + 1, firms, batch), edge, torch.empty_like(edge), z.new_empty(kept, len(a), batch)
 
 
+@torch.library.register_fake("dpsc::firms_backward", lib=_LIBRARY)
+def _(
+    ptr: Any, src: Any, a: Any, use: Any, stock: Any, order: Any, inventory: Any, demand: Any, c: Any, z: Any, cap: Any, rate: Any, ease: Any, x: Any,
+    demands: Any, last_stock: Any, kept: Any, gx: Any, g_demands: Any, g_last_stock: Any, g_last_order: Any, interval: Any, on: Any, sharpness: Any, needs: Any,
+) -> Any:  # fmt: skip
+    _, firms, batch = z.shape
+    edge, firm = (len(a), batch), (firms, batch)
+    shapes = (edge, edge, firm, firm, (len(c), *firm), z.shape, firm, firm, firm)
+    return tuple(z.new_empty(shape if asked else (0,)) for shape, asked in zip(shapes, needs, strict=True))
+
+
 class Kernels(NamedTuple):
     """A forward and a backward pass of whole runs; see `plain`."""
 

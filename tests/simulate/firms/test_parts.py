@@ -244,6 +244,42 @@ def test_curves_of_recovery() -> None:
     assert torch.allclose(firms.compose(a, b), a + b - a * b)
 
 
+def test_lines_through_points() -> None:
+    steps, losses = torch.tensor([2.0, 4.0, 5.0], dtype=F64), torch.tensor([0.2, 0.6, 0.1], dtype=F64)
+    made = firms.piecewise(8, steps=steps, losses=losses)
+    assert made.shape == (8, 1, 1)
+    assert made[:, 0, 0].tolist() == pytest.approx([0, 0, 0.2, 0.4, 0.6, 0.1, 0.1, 0.1])
+    through = torch.arange(12, dtype=F64)
+    line = firms.linear(12, onset=3, size=torch.tensor([0.5, 0.2], dtype=F64), duration=4.0)
+    assert torch.allclose(firms.piecewise(12, steps=torch.tensor([3.0, 7.0], dtype=F64), losses=torch.tensor([[0.5, 0.2], [0, 0]], dtype=F64)), line)
+    seen = torch.rand(12, generator=torch.Generator().manual_seed(0), dtype=F64)
+    assert torch.allclose(firms.piecewise(12, steps=through, losses=seen), firms.observed(seen)), "a point a step is the series itself"
+    # When it sets in and how fast it goes on: the same points, moved and stretched.
+    onset, pace, size = (torch.tensor(v, dtype=F64, requires_grad=True) for v in (2.3, 1.4, 0.7))
+    profile = torch.tensor([0.0, 1.0, 0.4, 0.0], dtype=F64)
+
+    def of(onset: Tensor, pace: Tensor, size: Tensor) -> Tensor:
+        return firms.piecewise(12, steps=onset + pace * torch.arange(4, dtype=F64), losses=size * profile)
+
+    assert torch.autograd.gradcheck(of, (onset, pace, size))
+    assert all(float(g.abs()) > 1e-3 for g in torch.autograd.grad(of(onset, pace, size).square().sum(), (onset, pace, size)))
+
+
+@pytest.mark.parametrize(
+    ("steps", "losses", "error", "message"),
+    [
+        ([1.0, 1.0], [0.1, 0.2], InputError, r"steps must rise from point to point, got a difference of 0"),
+        ([1.0, 2.0], [0.1, 1.2], InputError, r"losses must lie in \[0, 1\], got \[0\.1, 1\.2\]"),
+        ([1.0, 2.0], [0.1], ShapeError, r"steps and losses must hold as many points, got 2 and 1"),
+        ([], [], ShapeError, r"steps must have shape \(K,\), \(K, M\) or \(K, M, B\) with K >= 1, got \(0,\)"),
+        ([float("nan")], [0.1], InputError, r"steps must be finite"),
+    ],
+)
+def test_points_that_are_none_are_named(steps: list[float], losses: list[float], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        firms.piecewise(5, steps=torch.tensor(steps, dtype=F64), losses=torch.tensor(losses, dtype=F64))
+
+
 def test_size_rate_and_a_soft_onset_have_gradients() -> None:
     size, rate, onset = (torch.tensor([[v], [v + 0.1]], dtype=F64, requires_grad=True) for v in (0.3, 0.2, 3.3))
     assert torch.autograd.gradcheck(lambda s, r: firms.exponential(9, onset=3, size=s, rate=r), (size, rate))

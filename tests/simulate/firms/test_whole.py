@@ -210,3 +210,23 @@ def test_both_kernels_agree_to_rounding_and_the_operator_picks_one(network: firm
     assert all(torch.allclose(value, made["plain"], rtol=1e-13, atol=0) for value in made.values())
     if native.available():
         assert torch.equal(made["operator"], made["native"])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own checks
+@pytest.mark.parametrize("interval", [0, 5])
+def test_both_operators_keep_the_contract_of_torch(network: firms.Network, interval: int) -> None:
+    x = {name: value.detach() for name, value in leaves(network, 3).items()}
+    z = 1 - firms.exponential(STEPS, onset=2, size=x["size"], rate=x["rate"])
+    values = (
+        network.pointer, network.supplier, network.coefficient, network.use, None, network.trade, x["inventory"], network.output[:, None], x["final"], z,
+        x["capacity"] * network.output[:, None], 1 / x["adjustment_time"], 1 / x["needed"],
+    )  # fmt: skip
+    torch.library.opcheck(torch.ops.dpsc.firms_forward.default, (*values, interval, True))
+    output, demands, stock, _, kept = made = torch.ops.dpsc.firms_forward(*values, interval, True)
+    assert len(kept) == (STEPS - 1) // interval if interval else not len(kept)
+    needs = [True, False] * 4 + [True]
+    back = (*values, output, demands, stock, kept, torch.ones_like(output), None, None, None, interval or STEPS, True, 0.0, needs)
+    torch.library.opcheck(torch.ops.dpsc.firms_backward.default, back)
+    found = torch.ops.dpsc.firms_backward(*back)
+    assert [bool(v.numel()) for v in found] == needs
+    assert len(made) == 5
