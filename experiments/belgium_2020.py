@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dpsc import calibrate, noise
+from dpsc.data import nace
 from dpsc.relax import Exact
 from dpsc.report import Outcome, Section, economy, figures
 from dpsc.scenarios import belgium_2020 as scenario
@@ -152,7 +153,13 @@ def run(
                 tables=("forecast",),
                 figures=("fit",),
             ),
-            Section("Sectors", "Output of the sectors that add most to the loss of value added, given all measures.", figures=("cascades", "map")),
+            Section(
+                "Sectors",
+                f"Output of the sectors that add most to the loss of value added, given all measures: posterior medians and {level:.0%} bands. In the map: "
+                "what each sector lost in April 2020; the letters are sections of the European classification of activities (A farming, B to E industry, F "
+                "building, G trade, H transport, I hotels and restaurants, J information, K finance, L housing, M and N services to firms, O to T the rest).",
+                figures=("cascades", "map"),
+            ),
             Section(
                 "What was learned",
                 "Posterior of the parameters beside their priors. Where the two are alike, the months of the fit say nothing. Variational inference with a "
@@ -272,7 +279,7 @@ def _cascades(world: scenario.Belgium, path: scenario.Path, calendar: list[date]
     lost = world.value_added * (1 - path.output.mean(2)).sum(0)
     worst = lost.argsort(descending=True)[:12].tolist()
     return economy.cascades(
-        {world.covid.sectors[i]: {"posterior": economy.band(path.output[:, i], level)} for i in worst},
+        {nace.described(world.covid.sectors[i]): {"posterior": economy.band(path.output[:, i], level)} for i in worst},
         x=calendar,
         x_label="",
         y_label="output, share of the usual",

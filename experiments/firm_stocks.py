@@ -144,7 +144,14 @@ def run(
                 "budget is extra stock of inputs, priced at what the inputs cost; the design says which firms hold it. The loss is output over the horizon "
                 "below the usual.",
             ),
-            Section("Designs", "", tables=("designs",), figures=("risk", "search")),
+            Section(
+                "Designs",
+                f"Every design spends the same money but the first. The histograms show the loss in each of the {test} fresh shocks, the line its mean; what "
+                f"is compared is the tail, by {type(risk).__name__} of the losses. Below, how the risk on the {train} shocks of the search falls with the "
+                "evaluations (all training shocks once are one, and their gradient another) and with processor seconds.",
+                tables=("designs",),
+                figures=("risk", "search"),
+            ),
             Section("Where the stock goes", "Colour: steps of extra stock by the gradient design.", figures=("map",)),
             Section(
                 "Which firms would be missed most",
@@ -157,7 +164,9 @@ def run(
         tables={"designs": pd.DataFrame(rows)},
         figures={
             "risk": figures.distribution({name: losses[name] for name in ("none", "equal", "greedy", "gradient")}, label="output lost in a fresh shock, %"),
-            "ranks": figures.scatter_pairs(_percent_rank(slope), _percent_rank(removed), x_label="rank by gradient, %", y_label="rank by removal, %"),
+            "ranks": figures.scatter_pairs(
+                systemic_risk.percent_rank(slope), systemic_risk.percent_rank(removed), x_label="rank by gradient, %", y_label="rank by removal, %"
+            ),
             "search": search_curves({"training shocks": traces}, label="risk on the training shocks, %"),
             "map": economy.network_map(
                 network.supplier,
@@ -172,10 +181,6 @@ def run(
         },
         learned={"design": {"extra": best, "inventory": inventory}},
     )
-
-
-def _percent_rank(value: Tensor) -> Tensor:
-    return 100 * (value.argsort().argsort() + 1) / len(value)
 
 
 def _half(money: Tensor) -> int:

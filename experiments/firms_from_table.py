@@ -157,7 +157,14 @@ def run(
         sections=[
             Section(
                 "The table",
-                "\n\n".join([f"Final demand is the sum of the columns {', '.join(source.categories)}.", *findings.lines()]),
+                "\n\n".join(
+                    [
+                        f"Final demand is the sum of the columns {', '.join(source.categories)}.",
+                        *findings.lines(),
+                        f"Below: output of the sectors in the table's unit, and what they lose of it over the horizon in the shocks, per cent: mean, median, "
+                        f"and the ends of a {level:.0%} interval over scenarios. In the map every dot is a firm beside its sector's name.",
+                    ]
+                ),
                 tables=("sectors",),
                 figures=("map",),
             ),
@@ -189,7 +196,9 @@ def run(
                 value=100 * (1 - output.mean((0, 2)) / network.output),
                 value_label="mean output lost, %",
             ),
-            "ranks": figures.scatter_pairs(_percent_rank(slope[largest]), _percent_rank(removed), x_label="rank by gradient, %", y_label="rank by removal, %"),
+            "ranks": figures.scatter_pairs(
+                systemic_risk.percent_rank(slope[largest]), systemic_risk.percent_rank(removed), x_label="rank by gradient, %", y_label="rank by removal, %"
+            ),
         },
         learned={"network": {"supplier": made.supplier, "buyer": made.buyer, "coefficient": made.coefficient, "final_demand": made.final_demand}}
         | {"ranking": {"firm": largest, "lost_if_removed": removed, "gradient": slope}},
@@ -245,7 +254,3 @@ def _importance(importance: Mapping[str, float], recipe: Tensor) -> Tensor:
     if not 0 <= important <= critical:
         raise ConfigError(f"flow.importance must have 0 <= important <= critical, got {important} and {critical}")
     return torch.where(recipe >= critical, 1.0, torch.where(recipe >= important, 0.5, 0.0)).to(recipe)
-
-
-def _percent_rank(value: Tensor) -> Tensor:
-    return 100 * (value.argsort().argsort() + 1) / len(value)

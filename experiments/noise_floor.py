@@ -118,6 +118,6 @@ def run(
             ),
         ],
         tables={"fits": table},
-        figures={"search": search_curves(traces, label="objective, as mean squared error x 1e4", best_known=floors)},
+        figures={"search": search_curves(traces, label="objective, as mean squared error x 1e4", best_known=floors, known_label="the truth")},
         learned=learned,
     )

@@ -185,6 +185,8 @@ def _forget_peak(device: str) -> None:
 
 
 def _doubly_logarithmic(frame: pd.DataFrame, columns: dict[str, str], label: str) -> Figure:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     figure, (axes,) = figures.axes_grid(1, width=7.2, height=4.2)
     for k, (device, rows) in enumerate(frame.groupby("device", sort=False)):
         for position, (name, column) in enumerate(columns.items()):
@@ -192,13 +194,20 @@ def _doubly_logarithmic(frame: pd.DataFrame, columns: dict[str, str], label: str
             shown = f"{name}, {device}" if frame["device"].nunique() > 1 else name
             axes.plot(x, y, marker="o", color=figures.COLOURS[2 * k + position], linestyle=figures.DASHES[position], linewidth=1.8, label=shown)
             for a, b in zip(x, y, strict=True):
-                axes.annotate(f"{b:.3g}", (a, b), textcoords="offset points", xytext=(0, 7 if position else -13), ha="center", fontsize=8, color=figures.INK)
+                offset = {"xytext": (-3, 6), "ha": "right"} if position else {"xytext": (3, -12), "ha": "left"}
+                axes.annotate(f"{b:.3g}", (a, b), textcoords="offset points", fontsize=8, color=figures.INK, **offset)
     axes.set(xscale="log", yscale="log")
+    axes.margins(x=0.13)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     low, high = axes.get_ylim()
     axes.set_ylim(low / 1.6, high * 1.6)
     axes.set_xlabel("firms", fontsize=10, color=figures.INK)
     axes.set_ylabel(label, fontsize=10, color=figures.INK)
-    axes.legend(frameon=False, fontsize=9, labelcolor=figures.INK)
+    if high / low < 100:  # powers of ten alone would be too few
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.legend(frameon=False, fontsize=9, labelcolor=figures.INK, handlelength=3.4)
     return figure
 
 

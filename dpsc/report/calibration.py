@@ -74,7 +74,7 @@ def prior_and_posterior(members: Tensor, truth: Tensor, contraction: Tensor, *, 
     """
     if not labels:
         raise InputError("labels must name at least one kind of parameter, got none")
-    figure, panels = axes_grid(len(labels), width=8.4, height=2.6 * len(labels) + 0.4)
+    figure, panels = axes_grid(len(labels), width=8.4, height=2.7 * len(labels) + 0.7)
     for position, (axes, (name, rows)) in enumerate(zip(panels, labels.items(), strict=True)):
         order = contraction[rows].argsort(descending=True)[:shown].cpu()
         draws, exact = members[rows].detach().cpu().double()[order], truth[rows].detach().cpu().double()[order]
@@ -86,9 +86,13 @@ def prior_and_posterior(members: Tensor, truth: Tensor, contraction: Tensor, *, 
         axes.plot(at, exact.numpy(), "x", color=INK, markersize=6, label="truth")
         axes.set_title(literal(f"{name}: {len(order)} firms, the best informed first; grey: 90 % of the prior"), loc="left", fontsize=10, color=INK)
         axes.set_ylabel("coordinate, prior sd", fontsize=9, color=INK)
-        axes.set_xticks([])
-    panels[0].legend(frameon=False, fontsize=9, labelcolor=INK, ncols=2, loc="upper right")
-    panels[-1].set_xlabel("firm", fontsize=10, color=INK)
+        axes.set_xticks(at, [str(int(firm)) for firm in order], rotation=90)
+        axes.tick_params(axis="x", labelsize=7)
+        axes.grid(visible=False, axis="x")
+    panels[-1].set_xlabel("number of the firm", fontsize=10, color=INK)
+    legend = figure.legend(handles=panels[0].get_lines(), frameon=False, fontsize=9, labelcolor=INK, ncols=2, loc="outside upper right")
+    for handle in legend.get_lines():
+        handle.set_color(INK)  # colours differ by panel
     return figure
 
 

@@ -149,6 +149,7 @@ def network_map(
     size: Values,
     value: Values,
     value_label: str,
+    size_label: str = "output",
     edges: int = 250,
 ) -> Figure:
     """Firms around the place of their sector on a circle, the largest flows between them as curves, coloured by a value.
@@ -162,6 +163,7 @@ def network_map(
         size: `(M,)`, for example output; the area of a firm.
         value: `(M,)`, for example output lost; its colour.
         value_label: of the colours, with the unit.
+        size_label: of the areas.
         edges: how many to draw.
     """
     from matplotlib.collections import LineCollection
@@ -220,6 +222,8 @@ def network_map(
     edge = 1.04 + room + 0.018 * min(longest, 22)
     axes.set_xlim(-edge - 0.08, edge + 0.08)
     axes.set_ylim(-edge if len(sector_names) > 14 else -1.1 - room, edge if len(sector_names) > 14 else 1.1 + room)
+    drawn = f"the {len(kept)} largest flows" if len(kept) < len(others) else "flows"
+    axes.set_xlabel(literal(f"area of a dot: {size_label}; lines: {drawn}, wider and darker where larger"), fontsize=9, color=INK)
     bar = figure.colorbar(picture, ax=axes, shrink=0.6, pad=0.02)
     bar.set_label(literal(value_label), fontsize=9, color=INK)
     bar.ax.tick_params(labelsize=8, colors=INK)

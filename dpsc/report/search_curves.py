@@ -31,13 +31,16 @@ class SearchTrace(NamedTuple):
     value: Sequence[float]
 
 
-def search_curves(problems: Mapping[str, Mapping[str, SearchTrace]], *, label: str, best_known: Mapping[str, float] | None = None) -> Figure:
+def search_curves(
+    problems: Mapping[str, Mapping[str, SearchTrace]], *, label: str, best_known: Mapping[str, float] | None = None, known_label: str = "best known"
+) -> Figure:
     """One row a problem; on the left the best value so far against evaluations, on the right against seconds, both axes logarithmic.
 
     Args:
         problems: problem -> method -> its trace. A method keeps its colour and dash in all rows.
         label: of the value, with its unit.
         best_known: problem -> a known value to draw as a line (an optimum, the best of a long run).
+        known_label: what that is.
     Raises: InputError, ShapeError for an empty or ragged trace, or values that are not finite or run backwards.
     """
     if not problems:
@@ -58,7 +61,7 @@ def search_curves(problems: Mapping[str, Mapping[str, SearchTrace]], *, label: s
         for axes in (by_count, by_second):
             axes.set_xscale("log")
             if known is not None:
-                axes.axhline(known, color=INK, linewidth=1, linestyle=":", label="best known")
+                axes.axhline(known, color=INK, linewidth=1, linestyle=":", label=literal(known_label))
             if min(lowest, lowest if known is None else known) > 0 and max(float(value[0]) for _, _, value in methods.values()) > 0:
                 _log_values(axes)
         by_count.set_title(literal(problem), loc="left", fontsize=10, color=INK)

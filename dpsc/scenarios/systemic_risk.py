@@ -110,6 +110,11 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
     return float(a @ b) / scale if scale else float("nan")
 
 
+def percent_rank(value: Tensor) -> Tensor:
+    """Ranks of `(M,)` values in per cent: 100 is the largest; ties in the order of their positions."""
+    return 100 * (value.argsort(stable=True).argsort() + 1) / len(value)
+
+
 def _ranks(x: Tensor) -> Tensor:
     _, inverse, count = torch.unique(x, return_inverse=True, return_counts=True)
     last = count.cumsum(0).double()

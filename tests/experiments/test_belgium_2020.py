@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dpsc.data import covid
+from dpsc.data import covid, nace
 from dpsc.scenarios import belgium_2020 as scenario
 from dpsc.scenarios import posterior
 from dpsc.simulate import sectors
@@ -31,6 +31,12 @@ def test_the_naive_forecasts(world: scenario.Belgium) -> None:
         "recovered": 0.0717,
         "exponential": 0.0306,
     }
+
+
+def test_every_sector_has_a_name(world: scenario.Belgium) -> None:
+    assert list(nace.BRANCHES) == list(world.covid.sectors)
+    assert nace.described("I55-56") == "I55-56 hotels, restaurants"
+    assert nace.described("Z1") == "Z1"
 
 
 def test_the_fit_cannot_see_past_august(world: scenario.Belgium) -> None:

@@ -37,6 +37,8 @@ def test_firms_are_ordered_by_what_the_data_say() -> None:
     figure = prior_and_posterior(members, truth, torch.tensor([0.1, 0.9, 0.5, 0.0, 0.2, 0.1]), labels={"stock": slice(0, 3), "rate": slice(3, 6)})
     assert figure.axes[0].lines[1].get_ydata().tolist() == [1, 2, 0]
     assert figure.axes[1].lines[1].get_ydata().tolist() == [4, 5, 3]
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["1", "2", "0"]
+    assert figure.axes[0].get_legend() is None, "it stands outside, where it hides nobody"
     assert written(figure) > 3000
 
 

@@ -79,6 +79,7 @@ def test_a_network_map_draws_the_largest_flows(sectors: int) -> None:
     figure.canvas.draw()
     curves, dots = figure.axes[0].collections
     assert len(curves.get_paths()) == 7
+    assert figure.axes[0].get_xlabel() == "area of a dot: output; lines: the 7 largest flows, wider and darker where larger"
     assert len(dots.get_offsets()) == firms
     with pytest.raises(InputError, match=r"sector must hold numbers from 0 to 0"):
         economy.network_map([0], [1], [1.0], sector=[0, 1], sector_names=["a"], size=[1, 1], value=[0, 0], value_label="lost")

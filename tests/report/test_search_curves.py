@@ -27,6 +27,11 @@ def test_values_at_or_below_zero_keep_a_plain_axis() -> None:
     words(figure)
 
 
+def test_the_known_value_bears_its_name() -> None:
+    figure = search_curves({"p": {"m": SearchTrace([1, 2], [0.0, 1.0], [3.0, 2.0])}}, label="cost", best_known={"p": 1.0}, known_label="the truth")
+    assert "the truth" in words(figure).split(" | ")
+
+
 def test_bad_traces_are_named() -> None:
     with pytest.raises(InputError, match="problems must hold at least one entry"):
         search_curves({}, label="cost")
