@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -134,7 +135,9 @@ def read_pymrio(path: str | os.PathLike[str] | None, database: str, *, balance: 
         if path is None or not Path(path).expanduser().exists():
             raise DataNotFoundError(f"there is no {database} table at {path}")
         try:
-            system = getattr(pymrio, names[database])(Path(path).expanduser(), **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of satellite accounts that are not there, and not wanted
+                system = getattr(pymrio, names[database])(Path(path).expanduser(), **options)
         except Exception as error:  # the parsers raise whatever pandas and zipfile raise
             raise DataError(f"pymrio cannot read {path} as {database}: {type(error).__name__}: {error}") from error
     if getattr(system, "Z", None) is None:

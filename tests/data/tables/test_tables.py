@@ -350,6 +350,47 @@ def test_exiobase_as_published(tmp_path: Path, release: str) -> None:
     assert leontief_error(table) < 1e-12
 
 
+def test_the_tables_of_wiod_as_published(tmp_path: Path) -> None:
+    pytest.importorskip("pymrio")
+    openpyxl = pytest.importorskip("openpyxl")
+    # The release of 2013: a sheet with four lines of headers beside the data, industries c1 ... c35 (here its first and its last), final demand c37 ... c41,
+    # rows of inputs below, total output beside.
+    places = [("AUS", "AtB", "c1"), ("AUS", "P", "c35"), ("USA", "AtB", "c1"), ("USA", "P", "c35")]
+    kinds = [
+        (region, name, code)
+        for region in ("AUS", "USA")
+        for name, code in (("Final consumption expenditure by households", "c37"), ("Changes in inventories", "c42"))
+    ]
+    square = torch.arange(1.0, 17).reshape(4, 4).double()
+    final = torch.tensor([[30.0, 1, 5, 0], [20, -2, 3, 0], [4, 0, 50, 2], [1, 0, 60, -3]], dtype=torch.float64)
+    out = square.sum(1) + final.sum(1)
+    head = [
+        ["Intercountry Input-Output Table, 2008", *[None] * 12],
+        [None] * 13,
+        ["(industry-by-industry)", None, None, None, *(code for _, code, _ in places), *[None] * 4, None],
+        ["(millions of US$)", None, None, None, *(f"industry {code}" for _, code, _ in places), *(name for _, name, _ in kinds), "Total output"],
+        [None, None, None, None, *(region for region, _, _ in places), *(region for region, _, _ in kinds), "TOT"],
+        [None, None, None, None, *(code for _, _, code in places), *(code for _, _, code in kinds), "c60"],
+    ]
+    rows = [[code, f"industry {code}", region, c, *square[i].tolist(), *final[i].tolist(), float(out[i])] for i, (region, code, c) in enumerate(places)]
+    below = [
+        [None, name, "TOT", code, *value.tolist(), *[0.0] * 5]
+        for name, code, value in (("Total intermediate consumption", "r60", square.sum(0)), ("Value added", "r64", out - square.sum(0)), ("Output", "r69", out))
+    ]
+    book = openpyxl.Workbook()
+    for row in [*head, *rows, *below]:
+        book.active.append(row)
+    book.save(tmp_path / "wiot08_row_apr12.xlsx")
+    for path, how in ((tmp_path / "wiot08_row_apr12.xlsx", {}), (tmp_path, {"year": 2008})):
+        table = tables.read_pymrio(path, "wiod", **how)
+        assert table.sectors == ("AUS-AtB", "AUS-P", "USA-AtB", "USA-P")
+        assert torch.equal(table.flow, square)
+        assert torch.equal(table.final_demand, torch.stack([final[:, [0, 2]].sum(1), final[:, [1, 3]].sum(1)], 1))
+        assert torch.allclose(table.output, out)
+        assert dict(table.findings.negative_cells) == {kind: count for kind, count in zip(table.categories, (0, 2), strict=True)}
+        assert leontief_error(table) < 1e-12
+
+
 def test_the_oecd_tables_as_published(tmp_path: Path) -> None:
     pytest.importorskip("pymrio")
     # The release of 2023: codes with further underscores, Mexico split in two, empty rows of the split country, value added and output below and beside.
