@@ -64,6 +64,7 @@ def rejection(
         keep: of them.
         batch: draws run side by side. The draws of a seed depend on it.
         seed: of the draws.
+    Raises: InputError.
     """
     for name, value in (("evaluations", evaluations), ("keep", keep), ("batch", batch)):
         checks.at_least(name, value, 1)
@@ -109,6 +110,7 @@ def sequential(
         survive: share of members within the next threshold.
         refresh: share of members that must have moved before the threshold falls again.
         seed: of everything random.
+    Raises: InputError.
     """
     checks.at_least("population", population, 4)
     if not 0 < survive < 1:

@@ -20,6 +20,8 @@ def hold_then_decay(hold: float = 0.5, power: float = 3.0) -> Callable[[float], 
     """A learning rate that stays for a while and then falls: fraction done -> min(1, (hold / done)^power).
 
     Noisy or kinked objectives need long steps to travel and short ones to settle. Power 1 is the 1/i rule.
+
+    Raises: InputError.
     """
     if not (0 < hold <= 1 and power >= 0):
         raise InputError(f"hold must lie in (0, 1] and power must be >= 0, got {hold!r} and {power!r}")

@@ -26,6 +26,7 @@ def intervals(draws: Tensor, *, level: float = 0.9) -> tuple[Tensor, Tensor]:
         draws: `(..., R)`; R >= 2 / (1 - level) - 1, 19 for 90 %.
         level: in (0, 1).
     Returns: low and high, `(...)`.
+    Raises: InputError.
     """
     count = draws.shape[-1]
     position = (1 - level) / 2 * (count + 1) - 1  # of the low end, counted from 0
@@ -44,7 +45,7 @@ def intervals(draws: Tensor, *, level: float = 0.9) -> tuple[Tensor, Tensor]:
 
 
 def covered(draws: Tensor, truth: Tensor, *, level: float = 0.9) -> Tensor:
-    """`(...)` bool: whether the interval of `draws` `(..., R)` holds the truth `(...)`."""
+    """`(...)` bool: whether the interval of `draws` `(..., R)` holds the truth `(...)`. Raises: ShapeError."""
     if draws.shape[:-1] != truth.shape:
         raise ShapeError(f"truth must have shape {tuple(draws.shape[:-1])}, one entry for each set of draws, got {tuple(truth.shape)}")
     low, high = intervals(draws, level=level)
@@ -61,6 +62,7 @@ def ranks(draws: Tensor, truth: Tensor, *, seed: int = 0) -> Tensor:
         truth: `(...)`.
         seed: of the ties.
     Returns: `(...)` int64.
+    Raises: ShapeError.
     """
     if draws.shape[:-1] != truth.shape:
         raise ShapeError(f"truth must have shape {tuple(draws.shape[:-1])}, one entry for each set of draws, got {tuple(truth.shape)}")
@@ -86,6 +88,7 @@ def uniformity(rank: Tensor, *, draws: int, bins: int = 10) -> Uniformity:
         rank: `(N,)` whole, one a data set: ranks of several parameters of one data set depend on each other.
         draws: R; R + 1 must be a multiple of `bins`, or the bins would not be equally likely.
         bins: at least two.
+    Raises: InputError, ShapeError.
     """
     checks.at_least("bins", bins, 2)
     if (draws + 1) % bins:
@@ -112,6 +115,7 @@ def predictive_check(simulated: Tensor, observed: Tensor, *, noise: Tensor | flo
         seed: of the observation errors that are added to the draws.
     Returns: `low`, `high` `(T, K)` bands of a new observation; `inside` `(K,)` share of each series within them; `p` `(K,)` share of draws whose own new data
         lie farther from the draw than the observed series does (near 0: the model does not fit; near 1: it fits its noise).
+    Raises: ShapeError.
     """
     if simulated.dim() != 3 or simulated.shape[:2] != observed.shape:
         raise ShapeError(f"simulated must have shape (T, K, R) with (T, K) = {tuple(observed.shape)}, got {tuple(simulated.shape)}")

@@ -13,7 +13,10 @@ from dpsc.errors import ShapeError
 
 
 def laplace_spread(jacobian: Tensor) -> Tensor:
-    """`(D,)` standard deviations of the linearised posterior, from J `(observations, D)`; 1 where the data are silent. Computed in float64."""
+    """`(D,)` standard deviations of the linearised posterior, from J `(observations, D)`; 1 where the data are silent. Computed in float64.
+
+    Raises: ShapeError.
+    """
     if jacobian.dim() != 2:
         raise ShapeError(f"jacobian must have shape (observations, D), got {tuple(jacobian.shape)}")
     j = jacobian.double()

@@ -80,7 +80,7 @@ class Laplace:
         return (1 + self.directions.square() @ self.strengths.square()).rsqrt()
 
     def blocks(self, firms: int) -> Tensor:
-        """`(M, P, P)` covariance among the P coordinates of each of M firms; coordinates are P blocks of M, as `Prior` lays them out."""
+        """`(M, P, P)` covariance among the P coordinates of each of M firms; coordinates are P blocks of M, as `Prior` lays them out. Raises: ShapeError."""
         checks.at_least("firms", firms, 1)
         if self.dimension % firms:
             raise ShapeError(f"the centre must have a multiple of firms = {firms} coordinates, got {self.dimension}")
@@ -99,7 +99,10 @@ class Laplace:
         return self._along(v, -self.shrinkage)
 
     def sample(self, count: int, *, seed: int, at: Tensor | None = None) -> Tensor:
-        """`(D, count)` draws around the mean, or around `at` `(D,)`, in the dtype of the point; without evaluations. A draw does not depend on how many."""
+        """`(D, count)` draws around the mean, or around `at` `(D,)`, in the dtype of the point; without evaluations. A draw does not depend on how many.
+
+        Raises: ShapeError.
+        """
         checks.at_least("count", count, 1)
         unit = _unit(self.dimension, count, seed, "Laplace draws").to(self.directions)
         place = self.mean if at is None else at.to(self.mean)

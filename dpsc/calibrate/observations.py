@@ -83,7 +83,7 @@ class Observations:
         return int(self._seen(self.values).sum())
 
     def named(self, names: Sequence[str]) -> Observations:
-        """The series in the order of `names`, which must be theirs: the border where sectors of data meet sectors of a model."""
+        """The series in the order of `names`, which must be theirs: the border where sectors of data meet sectors of a model. Raises: InputError."""
         if self.names is None:
             raise InputError("the observations have no names; give names= when they are made")
         missing, unknown = [n for n in names if n not in self.names], [n for n in self.names if n not in names]
@@ -103,7 +103,10 @@ class Observations:
         return replace(self, values=torch.where(keep, self.values, float("nan")))
 
     def compared(self, series: Tensor) -> tuple[Tensor, Tensor]:
-        """What is compared: view of the simulation minus view of the data `(T, K, B)`, 0 where missing, and the mask `(T, K)` of what is there."""
+        """What is compared: view of the simulation minus view of the data `(T, K, B)`, 0 where missing, and the mask `(T, K)` of what is there.
+
+        Raises: ShapeError.
+        """
         data = self.view(self.values)
         seen = torch.isfinite(data)
         if series.dim() != 3 or series.shape[1] != data.shape[1]:

@@ -113,7 +113,7 @@ class Prior:
         return sum(size for size, _ in self.blocks.values())
 
     def rows(self, name: str) -> slice:
-        """The rows of one block."""
+        """The rows of one block. Raises: InputError (lists the near names)."""
         checks.one_of("block", name, self.blocks)
         begin = 0
         for other, (size, _) in self.blocks.items():
@@ -128,7 +128,7 @@ class Prior:
         return {name: marginal.value(coordinates[self.rows(name)]) for name, (_, marginal) in self.blocks.items()}
 
     def coordinates(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Coordinates `(D, B)` from parameters by name, `(size,)` or `(size, B)` each."""
+        """Coordinates `(D, B)` from parameters by name, `(size,)` or `(size, B)` each. Raises: ShapeError."""
         checks.exact_names("the prior", values, self.blocks)
         parts = []
         for name, (size, marginal) in self.blocks.items():

@@ -52,7 +52,7 @@ class Counted:
 
 
 def columns(name: str, coordinates: Tensor, dimension: int | None = None) -> Tensor:
-    """`coordinates` as they are, if they are a floating-point `(D, B)`."""
+    """`coordinates` as they are, if they are a floating-point `(D, B)`. Raises: ShapeError."""
     checks.floating(name, coordinates)
     if coordinates.dim() != 2 or (dimension is not None and coordinates.shape[0] != dimension):
         raise ShapeError(f"{name} must have shape (D, B) = ({'D' if dimension is None else dimension}, B), got {tuple(coordinates.shape)}")
@@ -68,6 +68,7 @@ def pull_back(simulate: Simulator, point: Tensor, cotangents: Tensor, *, relax: 
         cotangents: `(T, K, V)`.
         relax: the reading; its gradient is the Jacobian meant.
     Returns: `(D, V)`.
+    Raises: ShapeError.
     """
     copies = point.detach()[:, None].expand(-1, cotangents.shape[-1]).clone().requires_grad_()
     with torch.enable_grad():

@@ -63,6 +63,7 @@ def start_low_rank(posteriors: Sequence[Laplace], *, rank: int, at: Tensor | Non
         posteriors: one a start.
         rank: columns of F, at most D.
         at: see `start_diagonal`.
+    Raises: InputError.
     """
     location = _places(posteriors, at)
     guide = LowRank(location, scale=1.0, rank=rank)

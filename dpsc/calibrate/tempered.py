@@ -67,7 +67,7 @@ class Chains:
 
 
 def cooling(first: float, levels: int, hold: int) -> list[float]:
-    """A geometric ladder of inverse temperatures from `first` to 1 in `levels` steps, and `hold` further ones at 1."""
+    """A geometric ladder of inverse temperatures from `first` to 1 in `levels` steps, and `hold` further ones at 1. Raises: InputError."""
     if not 0 < first < 1:
         raise InputError(f"first must lie in (0, 1), got {first!r}")
     checks.at_least("levels", levels, 2)
@@ -76,7 +76,7 @@ def cooling(first: float, levels: int, hold: int) -> list[float]:
 
 
 def residuals_of(simulate: Simulator, observations: Observations) -> Residuals:
-    """Residuals of a simulator that is read exactly, against one set of observations with normal errors."""
+    """Residuals of a simulator that is read exactly, against one set of observations with normal errors. Raises: InputError."""
     if observations.freedom is not None:
         raise InputError(f"observations must have normal errors (freedom=None) for residuals whose squares are the likelihood, got {observations.freedom}")
     return lambda u: observations.residuals(simulate(u, relax=Exact())).flatten(0, 1)

@@ -82,6 +82,7 @@ def by_gradient(
         rules: parts and conventions of the step.
         relax: reading of the run; straight-through of sharpness 1 by default.
     Returns: `(M,)` units over the horizon for a unit share of the firm.
+    Raises: InputError.
     """
     if not 0 <= level < 1:
         raise InputError(f"level must be in [0, 1), got {level!r}")
@@ -101,7 +102,7 @@ def straight_through(sharpness: float) -> Relaxation:
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
-    """Spearman's correlation of two `(M,)` tensors, ties by their mean rank; NaN where one of them is constant."""
+    """Spearman's correlation of two `(M,)` tensors, ties by their mean rank; NaN where one of them is constant. Raises: ShapeError."""
     if first.shape != second.shape or first.dim() != 1:
         raise ShapeError(f"first and second must share one shape (M,), got {tuple(first.shape)} and {tuple(second.shape)}")
     a, b = (_ranks(x) for x in (first, second))

@@ -44,12 +44,24 @@ __all__ = [
 
 
 def sticky(alpha: Tensor, scarcity: Tensor, *, most: float = 1.25, time: float = 365.0) -> Tensor:
-    """Overproduction as in BoARIO 0.7.2: it rises with scarcity, and falls only where scarcity is zero to the last bit; never below 1."""
+    """Overproduction as in BoARIO 0.7.2: it rises with scarcity, and falls only where scarcity is zero to the last bit; never below 1.
+
+    Args:
+        alpha: `(N, B)` capacity over that at rest, so far.
+        scarcity: `(N, B)` share of the demand that the output of the step before leaves open.
+        most: that alpha tends to while goods are scarce.
+        time: steps over which it moves.
+    Gradient: exact on either side of the branch, which is decided by rounding.
+    Source: Hallegatte (2008), doi:10.1111/j.1539-6924.2008.01046.x.
+    """
     return (alpha + torch.where(scarcity == 0, 1 - alpha, (most - alpha) * scarcity) / time).clamp_min(1)
 
 
 def smooth(alpha: Tensor, scarcity: Tensor, *, most: float = 1.25, time: float = 365.0) -> Tensor:
-    """Overproduction that moves towards 1 + (most - 1) times scarcity, without a branch on rounding errors; never below 1."""
+    """Overproduction that moves towards 1 + (most - 1) times scarcity, without a branch on rounding errors; never below 1.
+
+    Arguments as in `sticky`. Gradient: exact sub-gradient.
+    """
     aim = scarcity.clamp(0, 1)
     return (alpha + ((most - alpha) * aim + (1 - alpha) * (1 - aim)) / time).clamp_min(1)
 
@@ -80,7 +92,7 @@ class Parameters:
         return torch.where(value <= 1, torch.full_like(value, 2.0), value)
 
     def by_industry(self, name: str, economy: Economy) -> Tensor:
-        """`(N or 1, B or 1)`."""
+        """`(N or 1, B or 1)`. Raises: InputError."""
         value = torch.as_tensor(getattr(self, name), dtype=economy.output.dtype, device=economy.output.device)
         if not float(value.detach().min()) > 0:
             raise InputError(f"{name} must be > 0, got {float(value.detach().min())}")
@@ -106,7 +118,10 @@ class Rebuild:
     time: float
 
     def asked(self, economy: Economy) -> tuple[Tensor, Tensor]:
-        """`(N, N')` work by supplier and hit industry, `(N',)` the hit industries; suppliers of a product share as in the table."""
+        """`(N, N')` work by supplier and hit industry, `(N',)` the hit industries; suppliers of a product share as in the table.
+
+        Raises: InputError, ShapeError.
+        """
         if self.impact.dim() != 1 or self.impact.shape[0] != economy.industries:
             raise ShapeError(f"impact must have shape (N,) = ({economy.industries},), got {tuple(self.impact.shape)}")
         if abs(float(self.sectors.sum()) - 1) > 1e-9:
@@ -158,7 +173,14 @@ class Work(NamedTuple):
 
 
 def start(economy: Economy, parameters: Parameters, *, batch: int = 1, rebuildings: int = 0) -> State:
-    """At rest."""
+    """At rest, with stocks at their targets.
+
+    Args:
+        economy: the table.
+        parameters: of the industries.
+        batch: B columns.
+        rebuildings: works that the run will have.
+    """
     one = economy.output.new_ones(1, batch)
     rest = economy.output * one
     stock = parameters.days(economy) * economy.recipe * rest
@@ -230,7 +252,19 @@ def strike(
     orders: Tensor, alpha: Tensor, last: Tensor, left: tuple[Tensor, ...], economy: Economy, parameters: Parameters, *, loss: Tensor,
     lost_capital: Tensor | None = None, works: Sequence[Work] = (),
 ) -> Struck:  # fmt: skip
-    """The beginning of a step, up to production."""
+    """The beginning of a step, up to production: losses, demand, overproduction, capacity.
+
+    Args:
+        orders: `(N, B)` what industries ask of each.
+        alpha: `(N, B)` overproduction of the step before.
+        last: `(N, B)` output of the step before.
+        left: of every work, `(N, B)` share of each supplier's part that is left.
+        economy: the table.
+        parameters: of the industries.
+        loss: see `step`.
+        lost_capital: see `step`.
+        works: see `step`.
+    """
     missing = torch.zeros_like(loss) if lost_capital is None else lost_capital
     rebuilding = torch.zeros_like(loss)
     for work, share in zip(works, left, strict=True):
@@ -266,6 +300,7 @@ def rollout(
         state: to start from.
         fused: whether a step is one pass over the table in C++: without gradients, for one column. None: where it can.
     Returns: a `Flow` of `(T, N, B)` tensors.
+    Raises: ShapeError.
     """
     from dpsc.simulate.firms import fused_ario
 
@@ -300,7 +335,7 @@ def rollout(
 
 
 def line(elapsed: Tensor, time: float) -> Tensor:
-    """1 - e / tau."""
+    """1 - e / tau, the share of a loss that is left after e steps `(T,)`; may fall below 0, `capacity_loss` cuts it there."""
     return 1 - elapsed / time
 
 

@@ -52,7 +52,7 @@ class Entry(Extension):
             raise InputError("reserve must be > 0, or every firm closes at once, got 0")
 
     def start(self, network: Network, parameters: Parameters, firms: State) -> tuple[Tensor, ...]:
-        """Everyone open, with the reserve in cash."""
+        """Everyone open, with the reserve in cash. Raises: InputError."""
         fixed = widened("margin", self.margin, network) - widened("surplus", self.surplus, network)
         if float(fixed.detach().min()) < 0:
             raise InputError(f"surplus must be at most the margin, or fixed costs are negative, got a difference of {float(fixed.detach().min()):g}")

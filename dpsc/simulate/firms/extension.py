@@ -184,7 +184,7 @@ def bounded(name: str, value: Any, low: float, high: float = torch.inf) -> Level
 
 
 def at(name: str, series: Level, time: int, network: Network) -> Tensor:
-    """What holds at a step: a number, `(M,)`, `(M, B)`, or `(T, M, B)` of every step; as `(M or 1, B or 1)`."""
+    """What holds at a step: a number, `(M,)`, `(M, B)`, or `(T, M, B)` of every step; as `(M or 1, B or 1)`. Raises: ShapeError."""
     if isinstance(series, Tensor) and series.dim() == 3:
         if not time < len(series):
             raise ShapeError(f"{name} must have a row for every step of the run, got {len(series)} rows and step {time}")

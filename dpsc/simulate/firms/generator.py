@@ -24,6 +24,7 @@ def synthetic(firms: int, *, degree: float = 10.0, seed: int = 0, input_share: t
         input_share: interval of the column sums of A, within [0, 1).
         sectors: firms get one of so many labels by `default_rng(5).integers`.
     Returns: a network in float64.
+    Raises: InputError.
     Source: Hamid et al. (2025), arXiv:2511.05231, whose own generator is not public; this is the one of dpsc's reference numbers.
     """
     checks.at_least("firms", firms, 2)

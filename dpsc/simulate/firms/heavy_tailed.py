@@ -38,6 +38,7 @@ def heavy_tailed(
         sectors: labels, drawn uniformly.
         seed: of the draws, which do not depend on the machine.
     Returns: a network in float64.
+    Raises: InputError.
     Source: exponents of the order of those of about a million Japanese firms, Fujiwara & Aoyama (2010), Eur. Phys. J. B 77: 565-580,
         doi:10.1140/epjb/e2010-00275-2; no firm-level network is public.
     """

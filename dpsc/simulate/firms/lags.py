@@ -51,7 +51,7 @@ class Lags(Extension):
     ships = True
 
     def prepared(self, rules: Rules) -> Rules:
-        """The same; refused where orders come first."""
+        """The same; refused where orders come first. Raises: InputError."""
         if rules.order_first:
             raise InputError("transport lags go with orders that are placed last: Rules(order_first=False), got order_first=True")
         return rules

@@ -225,7 +225,7 @@ class Network:
         return self.reordered(order), order
 
     def reordered(self, order: Tensor | Sequence[int]) -> Network:
-        """The same network with firm `order[i]` as number i."""
+        """The same network with firm `order[i]` as number i. Raises: InputError."""
         order = torch.as_tensor(order, device=self.supplier.device)
         place = torch.empty_like(order)
         place[order] = torch.arange(self.firms, device=order.device)

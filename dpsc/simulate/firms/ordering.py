@@ -41,20 +41,31 @@ class Ordering(Protocol):
     """The signature of an ordering."""
 
     def __call__(self, network: Network, seen: Seen) -> Tensor:
-        """`(E, B)` orders."""
+        """Orders of a step.
+
+        Args:
+            network: recipes and suppliers.
+            seen: what each firm knows.
+        Returns: `(E, B)` units >= 0 asked of the supplier of each edge.
+        """
         ...
 
 
 def inventory_gap(network: Network, seen: Seen) -> Tensor:
     """O = [A D + (target - S) / tau]^+: what demand will take, and a part of the gap. Suppliers of one product share as in the recipe.
 
+    Gradient: exact sub-gradient of the positive part.
     Source: Henriet, Hallegatte & Tabourier (2012), doi:10.1016/j.jedc.2011.09.001.
     """
     return network.ordered(_wanted(network, seen), network.share)
 
 
 def replace_use(network: Network, seen: Seen) -> Tensor:
-    """O = [A x + (target - S) / tau]^+: what was used, and a part of the gap (Hallegatte 2014)."""
+    """O = [A x + (target - S) / tau]^+: what was used, and a part of the gap.
+
+    Gradient: exact sub-gradient of the positive part.
+    Source: Hallegatte (2014), doi:10.1111/risa.12090.
+    """
     gap = (seen.target - seen.stock) / seen.adjustment_time.expand(network.firms, -1)[network.owner]
     return network.ordered((seen.use + gap).clamp_min(0), network.share)
 

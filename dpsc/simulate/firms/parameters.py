@@ -55,7 +55,7 @@ class Parameters:
 
 
 def widened(name: str, value: Level, network: Network) -> Tensor:
-    """A number, `(M,)` or `(M, B)` as `(M or 1, B or 1)`."""
+    """A number, `(M,)` or `(M, B)` as `(M or 1, B or 1)`. Raises: ShapeError."""
     like = network.output
     if not isinstance(value, Tensor):
         return torch.full((1, 1), float(value), dtype=like.dtype, device=like.device)

@@ -57,7 +57,13 @@ class Production(Protocol):
     """The signature of a production."""
 
     def __call__(self, network: Network, limits: Limits, *, relax: Relaxation) -> Produced:
-        """Output and use of inputs; use never exceeds the stock."""
+        """Output and use of inputs; use never exceeds the stock.
+
+        Args:
+            network: recipes, and whose stock is whose.
+            limits: what bounds the output of the step.
+            relax: how the smallest of the limits is read.
+        """
         ...
 
 

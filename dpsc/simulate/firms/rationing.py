@@ -28,7 +28,17 @@ class Rationing(Protocol):
     """The signature of a rationing."""
 
     def __call__(self, network: Network, order: Tensor, final_demand: Tensor, output: Tensor, demand: Tensor, *, relax: Relaxation) -> Rationed:
-        """Deliveries, between 0 and what was asked for."""
+        """Deliveries, between 0 and what was asked for.
+
+        Args:
+            network: who supplies whom.
+            order: `(E, B)` units ordered over each edge.
+            final_demand: `(M, B)` units that final demand asks each firm for.
+            output: `(M, B)` units there are to hand out, at most `demand`.
+            demand: `(M, B)` units asked for in all, the orders of a supplier added up and its final demand.
+            relax: how jumps and minima are read, where there are any.
+        Returns: deliveries of a firm, over its edges and to final demand, add up to its output.
+        """
         ...
 
 
@@ -39,13 +49,17 @@ def fill_rate(output: Tensor, demand: Tensor) -> Tensor:
 
 
 def proportional(network: Network, order: Tensor, final_demand: Tensor, output: Tensor, demand: Tensor, *, relax: Relaxation) -> Rationed:
-    """Everyone gets the share x / D of what he asked for."""
+    """Everyone gets the share x / D of what he asked for. Arguments as in `Rationing`; the gradient is exact."""
     rate = fill_rate(output, demand)
     return Rationed(rate[network.supplier] * order, rate * final_demand)
 
 
 def firms_first(network: Network, order: Tensor, final_demand: Tensor, output: Tensor, demand: Tensor, *, relax: Relaxation) -> Rationed:
-    """Firms before final demand; among firms in proportion. The mixed rule of Pichler et al. (2022), and of Inoue & Todo (2019)."""
+    """Firms before final demand; among firms in proportion. Arguments as in `Rationing`.
+
+    Gradient: exact sub-gradient of min(output, orders of firms).
+    Source: the mixed rule of Pichler et al. (2022), doi:10.1016/j.jedc.2022.104527, and of Inoue & Todo (2019), doi:10.1038/s41893-019-0351-x.
+    """
     asked = (demand - final_demand).clamp_min(0)
     to_firms = torch.minimum(output, asked)
     return Rationed(fill_rate(to_firms, asked)[network.supplier] * order, output - to_firms)
@@ -84,7 +98,16 @@ class Priority:
 
 
 def random_priority(network: Network, *, seed: int, batch: int = 1, final_priority: float = -1.0, scale: float = 1.0) -> Priority:
-    """Orders in a random sequence, drawn once an edge and column from counter-based numbers; common random numbers make runs comparable."""
+    """Orders in a random sequence, drawn once an edge and column from counter-based numbers; common random numbers make runs comparable.
+
+    Args:
+        network: who supplies whom.
+        seed: of the sequence; a column of a seed is the same in every batch.
+        batch: columns, a sequence each.
+        final_priority: of final demand; the orders of firms have priorities in (0, 1).
+        scale: see `Priority`.
+    Raises: InputError.
+    """
     if batch < 1:
         raise InputError(f"batch must be >= 1, got {batch}")
     edge, column = torch.arange(network.edges)[:, None], torch.arange(batch)
@@ -93,7 +116,14 @@ def random_priority(network: Network, *, seed: int, batch: int = 1, final_priori
 
 
 def mixed(share: float, first: Rationing, second: Rationing) -> Rationing:
-    """A share of the output is handed out by one rule and the rest by another, to what is still asked for."""
+    """A share of the output is handed out by one rule and the rest by another, to what is still asked for.
+
+    Args:
+        share: in [0, 1], of the output that the first rule hands out.
+        first: a rationing.
+        second: a rationing.
+    Raises: InputError.
+    """
     if not 0 <= share <= 1:
         raise InputError(f"share must lie in [0, 1], got {share}")
 

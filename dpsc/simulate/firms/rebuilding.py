@@ -63,7 +63,7 @@ class Rebuilding(Extension):
                 raise InputError(f"{name} must be > 0, got {float(torch.as_tensor(getattr(self, name)).detach().min()):g}")
 
     def start(self, network: Network, parameters: Parameters, firms: State) -> tuple[Tensor, ...]:
-        """Nothing missing, nothing asked for."""
+        """Nothing missing, nothing asked for. Raises: InputError, ShapeError."""
         if self.builders.shape != (network.firms,):
             raise ShapeError(f"builders must have shape (M,) = ({network.firms},), got {tuple(self.builders.shape)}")
         if self.destroyed.shape[1] not in (1, network.firms) or self.destroyed.shape[2] not in (1, firms.output.shape[1]):

@@ -82,22 +82,22 @@ class _Decay(torch.autograd.Function):
 
 
 def linear(horizon: int, *, onset: Level, size: Level, duration: Level, soft_onset: float = 0.0) -> Tensor:
-    """size (1 - elapsed / duration), down to 0."""
+    """size (1 - elapsed / duration), down to 0. `duration` > 0 steps; the rest as in `exponential`."""
     return _curve(horizon, onset, size, duration, soft_onset, lambda e, d: (1 - e / d).clamp_min(0), "duration", strict=True)
 
 
 def convex(horizon: int, *, onset: Level, size: Level, duration: Level, soft_onset: float = 0.0) -> Tensor:
-    """size (1 - elapsed / duration)^2, down to 0: fast at first, slow at the end."""
+    """size (1 - elapsed / duration)^2, down to 0: fast at first, slow at the end. `duration` > 0 steps; the rest as in `exponential`."""
     return _curve(horizon, onset, size, duration, soft_onset, lambda e, d: (1 - e / d).clamp_min(0).square(), "duration", strict=True)
 
 
 def concave(horizon: int, *, onset: Level, size: Level, duration: Level, soft_onset: float = 0.0) -> Tensor:
-    """size (1 - (elapsed / duration)^2), down to 0: slow at first, fast at the end."""
+    """size (1 - (elapsed / duration)^2), down to 0: slow at first, fast at the end. `duration` > 0 steps; the rest as in `exponential`."""
     return _curve(horizon, onset, size, duration, soft_onset, lambda e, d: (1 - (e / d).square()).clamp_min(0), "duration", strict=True)
 
 
 def observed(series: Tensor, *, scale: Level = 1.0) -> Tensor:
-    """A measured share lost, `(T,)`, `(T, M)` or `(T, M, B)`, times a scale (number, `(M,)` or `(M, B)`)."""
+    """A measured share lost, `(T,)`, `(T, M)` or `(T, M, B)`, times a scale (number, `(M,)` or `(M, B)`). Raises: ShapeError."""
     checks.finite("series", checks.floating("series", series))
     if not 1 <= series.dim() <= 3:
         raise ShapeError(f"series must have shape (T,), (T, M) or (T, M, B), got {tuple(series.shape)}")
@@ -140,7 +140,7 @@ def piecewise(horizon: int, *, steps: Tensor, losses: Tensor) -> Tensor:
 
 
 def compose(*losses: Tensor) -> Tensor:
-    """Independent losses together: 1 - prod(1 - loss)."""
+    """Independent losses together: 1 - prod(1 - loss). Raises: InputError."""
     if not losses:
         raise InputError("compose must be given at least one loss, got none")
     checks.broadcast({f"loss {k + 1}": loss.shape for k, loss in enumerate(losses)})

@@ -90,7 +90,13 @@ class Rules:
 
 
 def start(network: Network, parameters: Parameters, *, batch: int = 1) -> State:
-    """At rest: stocks at their target n A x0, orders A x0, demand and output x0; B columns."""
+    """At rest: stocks at their target n A x0, orders A x0, demand and output x0; B columns.
+
+    Args:
+        network: who supplies whom.
+        parameters: the stocks.
+        batch: B, at least as many as the stocks have columns.
+    """
     inventory = parameters.wide("inventory", network).expand(network.firms, -1)
     stock = inventory.index_select(0, network.owner) * network.use
     one = network.output.new_ones(1, max(batch, stock.shape[1]))
@@ -128,7 +134,7 @@ def step(
 
 
 def serve(state: State, network: Network, parameters: Parameters, shock: Shock, *, rules: Rules, relax: Relaxation) -> tuple[State, Flow]:
-    """The half of a step that makes and delivers."""
+    """The half of a step that makes and delivers: x, r and the new stocks. Arguments as in `step`; `rules` has the order of events decided."""
     limits = Limits(
         state.demand,
         parameters.wide("capacity", network) * network.output[:, None],
@@ -145,7 +151,7 @@ def serve(state: State, network: Network, parameters: Parameters, shock: Shock, 
 
 
 def place(state: State, network: Network, parameters: Parameters, shock: Shock, *, rules: Rules) -> State:
-    """The half of a step that orders."""
+    """The half of a step that orders: O and the new demand D = c + sum O. Arguments as in `step`."""
     level = network.output[:, None]
     if rules.moving_target:
         level = torch.minimum(state.demand, shock.productivity * parameters.wide("capacity", network) * level)
