@@ -127,12 +127,13 @@ def _call(sizes: Sequence[int], sharpness: float, fixed: Sequence[Tensor], grids
         raise MemoryError("no memory left for a run of the firm network: lower the batch, or the memory that checkpoints may take")
 
 
-def _strides(t: Tensor | None) -> tuple[int, ...]:
+def _strides(t: Tensor | None) -> tuple[int, int, int]:
     """Distances from step to step, row to row, column to column; 0 where there is one only."""
     if t is None:
         return (0, 0, 0)
-    found = tuple(0 if n == 1 else s for n, s in zip(t.shape, t.stride(), strict=True))
-    return found if len(found) == 3 else (0, *found)
+    shape, strides = t.shape, t.stride()
+    row, column = 0 if shape[-2] == 1 else strides[-2], 0 if shape[-1] == 1 else strides[-1]
+    return (strides[0] if len(shape) == 3 and shape[0] > 1 else 0, row, column)
 
 
 def forward(

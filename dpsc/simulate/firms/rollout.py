@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,16 +35,21 @@ class Run:
     Attributes:
         output: `(T, M, B)` units made.
         demand: `(T, M, B)` units asked for.
-        state: after the last step; hand it to another run to go on. With extensions an `Extended`.
+        ended: how `state` is found when it is first read.
         delivered: how `final` is found when it is first read.
         seen: what extensions kept of every step, name -> `(T, M, B)`.
     """
 
     output: Tensor
     demand: Tensor
-    state: State | Extended
+    ended: Callable[[], State | Extended]
     delivered: Callable[[], Tensor]
     seen: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def state(self) -> State | Extended:
+        """After the last step; hand it to another run to go on. With extensions an `Extended`."""
+        return self.ended()
 
     @cached_property
     def final(self) -> Tensor:
@@ -144,7 +150,6 @@ def _whole(
     z = rest.new_ones(1, 1, 1) if z is None else z
     z = z.expand(steps, network.firms, batch)
     c = network.final_demand[None, :, None] if c is None else c.expand(steps, network.firms, -1)
-    first = c[0]
     begin = state
     if rules.order_first and begin is None:
         begin = start(network, parameters, batch=batch)
@@ -153,43 +158,49 @@ def _whole(
     served = steps
     if rules.order_first:  # the same loop, entered after the first orders and left before the next
         assert begin is not None
-        begin = place(begin, network, parameters, Shock(z[0], first.expand(network.firms, batch)), rules=rules)
+        begin = place(begin, network, parameters, Shock(z[0], c[0].expand(network.firms, batch)), rules=rules)
         served -= 1
-    asked_first = network.final_demand[:, None] if begin is None else begin.final
     later = c[1:] if rules.order_first and len(c) > 1 else c
     levels = [parameters.wide(name, network) for name in ("inventory", "capacity", "adjustment_time", "needed")]
+    following = torch.is_grad_enabled()
     if served:
         values = (
             network.use, *((None, network.trade) if begin is None else (begin.stock, begin.order)), levels[0], rest if begin is None else begin.demand, later,
             z[:served], levels[1] * rest, 1 / levels[2], 1 / levels[3],
         )  # fmt: skip
-        tracked = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in values)
+        tracked = following and any(v is not None and v.requires_grad for v in values)
         # Where nobody will come back no stocks are kept.
         interval = checkpoint_interval(served, network.edges * batch * rest.element_size(), memory) if tracked else 0
         settings = (kernels or _operators(), interval, rules.shock_on_stock, sharpness)
         made = WholeRun.apply(settings, network.pointer, network.supplier, network.coefficient, *values)
         output, demands, stock, order, _ = made
-        last = output[-1]
-        end = State(
-            stock, order, demands[served], later[-1].expand(network.firms, batch), last, network.recipe[:, None] * last.index_select(0, network.owner),
-            fill_rate(last, demands[served - 1]),
-        )  # fmt: skip
+
+        def ended() -> State:
+            with torch.set_grad_enabled(following):
+                last = output[served - 1]
+                used = network.recipe[:, None] * last.index_select(0, network.owner)
+                asked = later[-1].expand(network.firms, batch)
+                return State(stock, order, demands[served], asked, last, used, fill_rate(last, demands[served - 1]))
     else:
         assert begin is not None
-        output, demands, end = z[:0], begin.demand[None], begin
+        output, demands, rested = z[:0], begin.demand[None], begin
+
+        def ended() -> State:
+            return rested
+
     if rules.order_first:
-        end, flow = serve(end, network, parameters, Shock(z[-1]), rules=rules, relax=relax)
-        output = torch.cat([output, flow.output[None]])
-        demand = demands
+        end, flow = serve(ended(), network, parameters, Shock(z[-1]), rules=rules, relax=relax)
+        path, demand, found = torch.cat([output, flow.output[None]]), demands, lambda: end
     else:
-        demand = demands[:-1]
-    _finite_output(output)
+        path, demand, found = output, demands[:-1], ended
+    _finite_output(path)
 
     def delivered() -> Tensor:
+        asked_first = network.final_demand[:, None] if begin is None else begin.final
         asked = torch.cat([asked_first.expand(network.firms, batch)[None], later.expand(max(served, 1), network.firms, batch)[: steps - 1]])
-        return fill_rate(output, demand) * asked
+        return fill_rate(path, demand) * asked
 
-    return Run(output, demand, end, delivered)
+    return Run(path, demand, found, delivered)
 
 
 def _stepwise(
@@ -234,7 +245,7 @@ def _stepwise(
     output, demand, final = (torch.cat(parts) for parts in zip(*flows, strict=True))
     _finite_output(output)
     seen = {name: torch.cat([one[name] for one in series]) for name in series[0]}
-    return Run(output, demand, now if extensions else now.firms, lambda: final, seen)
+    return Run(output, demand, lambda: now if extensions else now.firms, lambda: final, seen)
 
 
 def _path(name: str, value: Tensor | None, size: int, network: Network, check: bool) -> Tensor | None:
@@ -269,7 +280,9 @@ def _of_this_network(state: State, network: Network) -> None:
 
 def _finite_output(output: Tensor) -> None:
     """The border of a rollout: what is not finite is refused once, at the end."""
-    if not bool(torch.isfinite(output.detach()[-1]).all()):
+    if not math.isfinite(float(output.detach()[-1].sum())):  # so is the sum of very large numbers
         bad = (~torch.isfinite(output.detach())).nonzero()
-        where = tuple(bad[0].tolist()) if len(bad) else ()
+        if not len(bad):
+            return
+        where = tuple(bad[0].tolist())
         raise InputError(f"the output must stay finite, got {len(bad)} of {output.numel()} entries NaN or infinite, the first at (step, firm, column) {where}")

@@ -7,6 +7,8 @@ be learned as well. A profile of any form that sets in at an unknown step and go
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,9 +33,10 @@ def exponential(horizon: int, *, onset: Level, size: Level, rate: Level, soft_on
     Returns: `(T, M, B)`, M = 1 or B = 1 where the arguments leave it open.
     """
 
-    since, most, speed, begun = _terms(horizon, onset, size, rate, soft_onset, "rate", strict=False)
-    at_once = torch.isinf(speed)  # infinity times zero would not be a number
-    most, speed = torch.where(at_once, torch.zeros_like(most), most), torch.where(at_once, torch.zeros_like(speed), speed)
+    since, most, speed, begun, fastest = _terms(horizon, onset, size, rate, soft_onset, "rate", strict=False)
+    if fastest == math.inf:
+        at_once = torch.isinf(speed)  # infinity times zero would not be a number
+        most, speed = torch.where(at_once, torch.zeros_like(most), most), torch.where(at_once, torch.zeros_like(speed), speed)
     if since.requires_grad or begun.requires_grad:
         return most * torch.exp(-speed * since.clamp_min(0)) * begun
     result: Tensor = _Decay.apply(most, speed, since.clamp_min(0), begun)[0]
@@ -45,8 +48,7 @@ class _Decay(torch.autograd.Function):
 
     @staticmethod
     def forward(size: Tensor, rate: Tensor, elapsed: Tensor, begun: Tensor) -> tuple[Tensor, Tensor]:
-        unit = (elapsed * -rate).exp_()
-        unit = unit.mul_(begun) if torch.broadcast_shapes(unit.shape, begun.shape) == unit.shape else unit * begun
+        unit = (elapsed * -rate).exp_().mul_(begun)  # elapsed and begun have one shape
         return unit * size, unit
 
     @staticmethod
@@ -66,8 +68,7 @@ class _Decay(torch.autograd.Function):
         slope = grad * unit
         of_size = slope.sum(0).sum_to_size(size.shape) if ctx.needs_input_grad[0] else None
         if ctx.needs_input_grad[1]:
-            slope = slope.mul_(elapsed) if torch.broadcast_shapes(slope.shape, elapsed.shape) == slope.shape else slope * elapsed
-            return of_size, (slope.sum(0) * -size).sum_to_size(rate.shape), None, None
+            return of_size, (slope.mul_(elapsed).sum(0) * -size).sum_to_size(rate.shape), None, None
         return of_size, None, None, None
 
     @staticmethod
@@ -79,6 +80,9 @@ class _Decay(torch.autograd.Function):
         if of_rate is not None:
             moved = moved - unit * size * elapsed * of_rate
         return moved, None
+
+
+setattr(_Decay.forward, "__signature__", inspect.signature(_Decay.forward))  # noqa: B010: torch asks for it in every call, and finding it takes long
 
 
 def linear(horizon: int, *, onset: Level, size: Level, duration: Level, soft_onset: float = 0.0) -> Tensor:
@@ -162,24 +166,30 @@ def _wide(name: str, value: Level, like: Tensor | None = None) -> Tensor:
 def _curve(
     horizon: int, onset: Level, size: Level, pace: Level, soft: float, left: Callable[[Tensor, Tensor], Tensor], pace_name: str, *, strict: bool
 ) -> Tensor:
-    since, most, speed, begun = _terms(horizon, onset, size, pace, soft, pace_name, strict=strict)
+    since, most, speed, begun, _ = _terms(horizon, onset, size, pace, soft, pace_name, strict=strict)
     return most * left(since.clamp_min(0), speed) * begun
 
 
-def _terms(horizon: int, onset: Level, size: Level, pace: Level, soft: float, pace_name: str, *, strict: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Steps since the onset `(T, M, B)`, size and pace `(M, B)`, and how far the shock has set in `(T, M, B)`; ones where nothing says more."""
+def _terms(
+    horizon: int, onset: Level, size: Level, pace: Level, soft: float, pace_name: str, *, strict: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+    """Steps since the onset `(T, M, B)`, size and pace `(M, B)`, how far the shock has set in, shaped as the steps, and the largest pace; ones where nothing
+    says more."""
     checks.at_least("horizon", horizon, 1)
     if not soft >= 0:
         raise InputError(f"soft_onset must be >= 0 steps, got {soft}")
     like = next((v for v in (size, pace, onset) if isinstance(v, Tensor) and v.is_floating_point()), None)
-    begin, most, speed = _wide("onset", onset, like), _wide("size", size, like), _wide(pace_name, pace, like)
-    checks.finite("onset", begin)
-    low = float(speed.detach().min())
+    most, speed = _wide("size", size, like), _wide(pace_name, pace, like)
+    begin = _wide("onset", onset, like) if isinstance(onset, Tensor) or not math.isfinite(onset) else float(onset)
+    if isinstance(begin, Tensor):
+        checks.finite("onset", begin)
+    low, fastest = (float(v) for v in torch.aminmax(speed.detach()))
     if not (low > 0 if strict else low >= 0):
         raise InputError(f"{pace_name} must be {'> 0' if strict else '>= 0'}, got {low}")
-    if not 0 <= float(most.detach().min()) <= float(most.detach().max()) <= 1:
-        raise InputError(f"size must lie in [0, 1], got [{float(most.detach().min())}, {float(most.detach().max())}]")
+    least, largest = (float(v) for v in torch.aminmax(most.detach()))
+    if not 0 <= least <= largest <= 1:
+        raise InputError(f"size must lie in [0, 1], got [{least}, {largest}]")
     time = torch.arange(horizon, dtype=most.dtype, device=most.device)[:, None, None]
     since = time - begin
     begun = ((since + soft) / soft).clamp(0, 1) if soft else (since >= 0).to(most.dtype)
-    return since, most, speed, begun
+    return since, most, speed, begun, fastest

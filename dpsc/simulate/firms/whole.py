@@ -6,6 +6,7 @@ The run keeps output and demand of every step and the stocks of some; on the way
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -121,6 +122,9 @@ class WholeRun(torch.autograd.Function):
         names = ("use", "stock", "order", "inventory", "demand", "c", "z", "cap", "rate", "ease")
         along = {name: d for name, d in zip(names, directions[4:], strict=True) if d is not None}
         return (*plain.tangent(along, shock_on_stock, sharpness, *ctx.saved_tensors), None)
+
+
+setattr(WholeRun.forward, "__signature__", inspect.signature(WholeRun.forward))  # noqa: B010: torch asks for it in every call, and finding it takes long
 
 
 def checkpoint_interval(horizon: int, edge_bytes: int, memory: float) -> int:
