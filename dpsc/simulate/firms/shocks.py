@@ -170,9 +170,7 @@ def _curve(
     return most * left(since.clamp_min(0), speed) * begun
 
 
-def _terms(
-    horizon: int, onset: Level, size: Level, pace: Level, soft: float, pace_name: str, *, strict: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+def _terms(horizon: int, onset: Level, size: Level, pace: Level, soft: float, pace_name: str, *, strict: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
     """Steps since the onset `(T, M, B)`, size and pace `(M, B)`, how far the shock has set in, shaped as the steps, and the largest pace; ones where nothing
     says more."""
     checks.at_least("horizon", horizon, 1)
