@@ -195,6 +195,7 @@ PROMISED: dict[str, dict[str, tuple[str, float, float]]] = {
     },
     "noise_floor": {"worst_ratio_to_floor": ("<=", 2, 0), "most_evaluations": ("<=", 1000, 0)},
     "coverage": {"coverage_all": ("=", 0.9, 0.05), "coverage_informed": ("=", 0.9, 0.05), "sbc_p_min": (">=", 0.003, 0)},
+    "guide_starts": {"coverage_all_laplace_8_diagonal_alone": ("=", 0.9, 0.05)},
     "recovery": {
         "corr_lambda_hit": (">=", 0.99, 0), "corr_n_identifiable": (">=", 0.9, 0),
         "effective_swept_m300_ns1": ("=", 33.2, 0.664), "effective_swept_m300_ns10": ("=", 189.2, 3.784), "effective_swept_m1000_ns20": ("=", 516.1, 10.322),

@@ -15,7 +15,7 @@ from dpsc.errors import InputError
 from dpsc.relax import Exact
 from dpsc.simulate import firms
 from dpsc.types import Relaxation
-from experiments import coverage, noise_floor, recovery, svi_vs_abc
+from experiments import coverage, guide_starts, noise_floor, recovery, svi_vs_abc
 from experiments.context import RunContext
 from experiments.firm_cases import FITTED, NOISE, annealed, drawn, stored
 
@@ -101,6 +101,36 @@ def test_noise_floor_comes_down(context: RunContext) -> None:
     outcome = noise_floor.run(context=context, cases=[[300, 1, 1]], evaluations=40, optimizer=ADAM, **SHAPE)
     assert outcome.metrics["worst_ratio_to_floor"] < 10, "from 1,200 at the prior's centre"
     assert outcome.metrics["most_evaluations"] == 40
+
+
+def test_guides_start_at_gauss_newton_posteriors(context: RunContext) -> None:
+    outcome = guide_starts.run(
+        context=context,
+        firms=30,
+        sectors=3,
+        first_seed=7,
+        data_sets=1,
+        starts=[1, 2],
+        search_evaluations=[60, 60],
+        search_rate=0.1,
+        fit_evaluations=60,
+        fit_rate=0.1,
+        guessed_scale=0.1,
+        guessed_rate=0.1,
+        rank=4,
+        draws=199,
+        **SHAPE,
+    )
+    rows = {(row["start"], row["family"], row["state"]): row for row in outcome.tables["data_sets"].to_dict("records")}
+    assert len(rows) == 2 * 2 * len(guide_starts.FAMILIES) + 2
+    jacobian = min(40 * 3, 60) + 1
+    assert rows["laplace_1", "diagonal", "alone"]["evaluations"] == 60 + jacobian
+    assert rows["laplace_2", "informed", "fitted"]["evaluations"] == 60 + 2 * jacobian + 60
+    assert rows["guessed", "low_rank", "fitted"]["evaluations"] == 60 + 60
+    alone = [rows["laplace_1", family, "alone"]["all"] for family in guide_starts.FAMILIES]
+    assert max(alone) - min(alone) < 0.1, "the families start with the same intervals, but for their draws"
+    assert outcome.metrics["coverage_all_laplace_2_diagonal_alone"] > outcome.metrics["coverage_all_laplace_1_diagonal_alone"]
+    assert outcome.metrics["coverage_all_laplace_1_diagonal_alone"] > outcome.metrics["coverage_all_laplace_1_diagonal_fitted"]
 
 
 def test_svi_passes_abc_on_a_small_budget(context: RunContext) -> None:
