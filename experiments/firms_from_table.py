@@ -32,6 +32,7 @@ def run(
     context: RunContext,
     table: Mapping[str, Any],
     split: Mapping[str, Any],
+    most_links: float,
     periods_a_year: float,
     horizon: int,
     onset: int,
@@ -52,6 +53,7 @@ def run(
         context: of the run.
         table: path, format, and how to read it; see conf/experiment/firms_from_table.yaml.
         split: arguments of `split_into_firms`.
+        most_links: between firms; a table that would make more is refused before the split.
         periods_a_year: steps in one period of the table.
         horizon: steps.
         onset: step of the shock.
@@ -74,6 +76,13 @@ def run(
     for name, value in (("periods_a_year", periods_a_year), ("stock.median", stock["median"])):
         checks.positive(f"flow.{name}", value)
     source = _read(table, context.data_root)
+    expected = tables.links(source, **split)
+    if expected > most_links:
+        raise ConfigError(
+            f"the firms of this table would have {expected:,} links, more than flow.most_links = {most_links:,.0f}: make fewer firms (flow.split.firms=1, now "
+            f"{split['firms']}) or suppliers (flow.split.suppliers=1, now {split['suppliers']}), leave out small inputs "
+            f"(flow.split.smallest_coefficient=0.001, now {split['smallest_coefficient']:g}), or allow more"
+        )
     made = tables.split_into_firms(source, **split)
     network = firms.Network.of(made.supplier, made.buyer, made.coefficient, made.final_demand / periods_a_year, sector=made.sector, product=made.sector)
     count = len(source.sectors)
@@ -88,7 +97,8 @@ def run(
     together = max(1, CELLS // max(network.edges, 1))  # columns of a batch, so that large tables fit into memory
     made_of = []
     with torch.no_grad():
-        for part, speed in zip(size.split(together, 1), rate.split(together, 1), strict=True):
+        batches = list(zip(size.split(together, 1), rate.split(together, 1), strict=True))
+        for part, speed in context.track(batches, "scenarios", len(batches)):
             shocked = 1 - firms.exponential(horizon, onset=onset, size=part, rate=speed)
             made_of.append(firms.rollout(network, parameters, productivity=shocked, rules=rules).output)
     output = torch.cat(made_of, 2)
@@ -98,7 +108,13 @@ def run(
 
     largest = network.output.argsort(descending=True)[: checks.at_least("removals", removals, 2)]
     with torch.no_grad():
-        removed = systemic_risk.removal(network, parameters, horizon=horizon, onset=onset, chosen=largest, together=together, rules=rules)
+        parts = largest.split(together)
+        removed = torch.cat(
+            [
+                systemic_risk.removal(network, parameters, horizon=horizon, onset=onset, chosen=part, together=together, rules=rules)
+                for part in context.track(parts, "removals", len(parts))
+            ]
+        )
     sample = torch.arange(len(largest)) % 3 == 0
     scored = []
     for sharp in sharpness:

@@ -73,6 +73,11 @@ def test_a_public_table_and_a_shock_to_one_sector(go: Go, tmp_path: Path) -> Non
         (OWN, ["flow.shock.smallest=2"], "0 <= smallest <= largest <= 1"),
         (OWN, ["flow.importance.important=0.5"], "0 <= important <= critical, got 0.5 and 0.03"),
         (OWN.replace("Mills,20,10,170,200\n", ""), ["table.final_demand=[Households]"], "every column must be a sector with a row of its own"),
+        (
+            OWN,
+            ["flow.most_links=100"],
+            "the firms of this table would have 144 links, more than flow.most_links = 100: make fewer firms (flow.split.firms=1, now 12)",
+        ),
         (OWN, ["flow.onset=60"], "flow.onset must be a step of the run, 0 <= onset < horizon = 60, got 60"),
         (OWN, ["flow.stock.median=-1"], "flow.stock.median must be a finite number > 0, got -1"),
         (OWN, ["table.format=exiobase3", "table.year=2011"], "table.format of a table.year must be one of eora26, oecd, wiod"),

@@ -129,6 +129,24 @@ def split_into_firms(
     )
 
 
+def links(table: Table, firms: int | Mapping[str, int] = 1, *, suppliers: int = 3, smallest_coefficient: float = 0.0, **_: object) -> int:
+    """How many links `split_into_firms` draws from a table, but for those of firms that would else sell to nobody; without making any.
+
+    Args:
+        table: in balance.
+        firms: see `split_into_firms`.
+        suppliers: see there.
+        smallest_coefficient: see there.
+    Raises: InputError.
+    """
+    count = torch.tensor(_counts(table, firms))
+    used = table.coefficients > smallest_coefficient
+    drawn = count.clamp_max(checks.at_least("suppliers", suppliers, 1))[:, None].expand(used.shape).clone()
+    alone = torch.where(count > 1, (count - 1).clamp_max(suppliers), count)  # a firm does not buy from itself where its sector has others
+    drawn.diagonal().copy_(alone)
+    return int((used * drawn * count).sum())
+
+
 def _counts(table: Table, firms: int | Mapping[str, int]) -> list[int]:
     if isinstance(firms, Mapping):
         for name, count in firms.items():

@@ -82,7 +82,7 @@ class _Decay(torch.autograd.Function):
         return moved, None
 
 
-setattr(_Decay.forward, "__signature__", inspect.signature(_Decay.forward))  # noqa: B010: torch asks for it in every call, and finding it takes long
+setattr(_Decay.forward, "__signature__", inspect.signature(_Decay.forward))  # noqa: B010  # torch asks for it in every call, and finding it takes long
 
 
 def linear(horizon: int, *, onset: Level, size: Level, duration: Level, soft_onset: float = 0.0) -> Tensor:

@@ -124,7 +124,7 @@ class WholeRun(torch.autograd.Function):
         return (*plain.tangent(along, shock_on_stock, sharpness, *ctx.saved_tensors), None)
 
 
-setattr(WholeRun.forward, "__signature__", inspect.signature(WholeRun.forward))  # noqa: B010: torch asks for it in every call, and finding it takes long
+setattr(WholeRun.forward, "__signature__", inspect.signature(WholeRun.forward))  # noqa: B010  # torch asks for it in every call, and finding it takes long
 
 
 def checkpoint_interval(horizon: int, edge_bytes: int, memory: float) -> int:

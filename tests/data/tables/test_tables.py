@@ -441,6 +441,19 @@ def test_firms_add_up_to_their_sectors(firms: int | dict, suppliers: int) -> Non
     assert len({*zip(network.supplier.tolist(), network.buyer.tolist(), strict=True)}) == len(network.supplier)
 
 
+@pytest.mark.parametrize("firms", [1, 2, 7, {"mills": 20, "shops": 3}])
+@pytest.mark.parametrize("suppliers", [1, 2, 4])
+@pytest.mark.parametrize("smallest", [0.0, 0.06])
+def test_links_are_counted_before_they_are_drawn(firms: int | dict, suppliers: int, smallest: float) -> None:
+    table = checked_table(NAMES, Z, F)
+    counted = tables.links(table, firms, suppliers=suppliers, smallest_coefficient=smallest)
+    network = split_into_firms(table, firms, suppliers=suppliers, smallest_coefficient=smallest, seed=3)
+    customers = torch.bincount(network.supplier, minlength=len(network.sector))
+    extra = len(network.supplier) - counted
+    assert 0 <= extra <= int((customers == 1).sum()), "firms that nobody drew get one customer each"
+    assert extra == 0 or firms != 1
+
+
 def test_one_firm_a_sector_is_the_table() -> None:
     table = checked_table(NAMES, Z, F)
     network = split_into_firms(table)
