@@ -164,7 +164,7 @@ def run(
     flow = network.coefficient * network.output[network.buyer]
     return Outcome(
         metrics=metrics,
-        title=f"Firms from the table {Path(str(table['path'])).name if table['path'] else 'of the example'}",
+        title=f"Firms from the table {_name(table)}",
         summary=(
             f"{count} sectors, {network.firms} firms, {network.edges} links. Over {scenarios} random shocks the economy loses "
             f"{metrics['lost_output_pct']:.2f} % of its output in {horizon} steps ({metrics['lost_output_pct_low']:.2f} to "
@@ -175,7 +175,9 @@ def run(
                 "The table",
                 "\n\n".join(
                     [
-                        f"Final demand is the sum of the columns {', '.join(source.categories)}.",
+                        f"Final demand is the sum of the columns {', '.join(source.categories)}."
+                        if len(source.categories) > 1
+                        else "Final demand is one column.",
                         *findings.lines(),
                         f"Below: output of the sectors in the table's unit, and what they lose of it over the horizon in the shocks, per cent: mean, median, "
                         f"and the ends of a {level:.0%} interval over scenarios. In the map every dot is a firm beside its sector's name.",
@@ -219,6 +221,13 @@ def run(
         learned={"network": {"supplier": made.supplier, "buyer": made.buyer, "coefficient": made.coefficient, "final_demand": made.final_demand}}
         | {"ranking": {"firm": largest, "lost_if_removed": removed, "gradient": slope}},
     )
+
+
+def _name(table: Mapping[str, Any]) -> str:
+    """What the report calls the table."""
+    if table["path"] is not None:
+        return Path(str(table["path"])).name
+    return "of the example" if table["format"] == "csv" else f"{table['format']}, a public one"
 
 
 def _read(table: Mapping[str, Any], root: str | None) -> tables.Table:

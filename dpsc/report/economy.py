@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_LABELS = 90  # around a map, legible without overlap
+
 
 class Band(NamedTuple):
     """Low, middle and high over time, each `(T,)`."""
@@ -203,7 +205,7 @@ def network_map(
     picture = axes.scatter(
         place[:, 0], place[:, 1], s=6 + largest * area / area.max(), c=colour, cmap="viridis_r", edgecolors="white", linewidths=0.5, zorder=3
     )
-    for s, name in enumerate(sector_names):
+    for s, name in _labels(sector_names, count, numpy.bincount(home, area, minlength=len(sector_names))):
         if count[s]:
             outer = 1 + room + 0.02
             flip = numpy.cos(angle[s]) < -1e-9
@@ -218,7 +220,7 @@ def network_map(
                 fontsize=8 if len(sector_names) <= 40 else 6.5,
                 color=INK,
             )
-    longest = max((len(name) for s, name in enumerate(sector_names) if count[s]), default=0)
+    longest = max((len(name) for s, name in _labels(sector_names, count, numpy.bincount(home, area, minlength=len(sector_names)))), default=0)
     edge = 1.04 + room + 0.018 * min(longest, 22)
     axes.set_xlim(-edge - 0.08, edge + 0.08)
     axes.set_ylim(-edge if len(sector_names) > 14 else -1.1 - room, edge if len(sector_names) > 14 else 1.1 + room)
@@ -229,6 +231,19 @@ def network_map(
     bar.ax.tick_params(labelsize=8, colors=INK)
     bar.outline.set_visible(False)
     return figure
+
+
+def _labels(names: Sequence[str], count: numpy.ndarray, size: numpy.ndarray) -> list[tuple[int, str]]:
+    """Place and words of labels around a map: all sectors; if too many, their regions (before a hyphen) where these lie together, else the largest."""
+    there = [s for s in range(len(names)) if count[s]]
+    if len(there) <= MOST_LABELS:
+        return [(s, names[s]) for s in there]
+    regions: dict[str, list[int]] = {}
+    for s in there:
+        regions.setdefault(names[s].partition("-")[0], []).append(s)
+    if len(regions) <= MOST_LABELS and all(part[-1] - part[0] < 1.5 * len(part) for part in regions.values()):
+        return [(part[len(part) // 2], region) for region, part in regions.items()]
+    return [(s, names[s]) for s in sorted(sorted(there, key=lambda s: -size[s])[: MOST_LABELS // 3])]
 
 
 def _line(name: str, values: Values, length: int) -> numpy.ndarray:

@@ -31,7 +31,7 @@ def test_the_literal_command(go: Go, tmp_path: Path) -> None:
     assert 0 < metrics["lost_output_pct"] < 100
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Firms from the table own.csv" in page
-    assert "Final demand is the sum of the columns Households." in page
+    assert "Final demand is one column." in page
     assert (tmp_path / "out" / "tables" / "ranking.csv").read_text().startswith("firm,")
 
 
@@ -56,6 +56,9 @@ def test_a_public_table_and_a_shock_to_one_sector(go: Go, tmp_path: Path) -> Non
     )
     assert said.code == 0, said.err
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["firms"] == 48
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Firms from the table test, a public one" in page
+    assert "Final demand is the sum of the columns " in page
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,20 @@ def test_panels_have_an_axis_each_and_a_run_its_colour() -> None:
         economy.panels([], x=[], x_label="step")
 
 
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ([f"{region}-c{k}" for region in ("AUT", "BEL", "CHN") for k in range(40)], ["AUT", "BEL", "CHN"]),
+        ([f"sector {k}" for k in range(120)], [f"sector {k}" for k in range(90, 120)]),
+    ],
+)
+def test_a_map_of_very_many_sectors_names_regions_or_the_largest(names: list[str], shown: list[str]) -> None:
+    figure = economy.network_map(
+        [0], [1], [1.0], sector=numpy.arange(120), sector_names=names, size=numpy.arange(1.0, 121), value=numpy.ones(120), value_label="lost"
+    )
+    assert [text.get_text() for text in figure.axes[0].texts] == shown
+
+
 @pytest.mark.parametrize("sectors", [1, 3, 20])
 def test_a_network_map_draws_the_largest_flows(sectors: int) -> None:
     firms = 30

@@ -71,10 +71,10 @@ def split_into_firms(
         firms: of every sector, or by sector (1 where a sector is not named).
         suppliers: of one firm in one sector, at most.
         spread: of firm sizes; 0 makes them equal.
-        smallest_coefficient: inputs of a sector below this are left out of the network (they remain inputs from outside); 0 keeps all. Sector totals
-            are then those of the table without the small coefficients.
+        smallest_coefficient: inputs of a sector up to this get no link: they never run short, and what they sell counts as final demand, so that outputs
+            stay those of the table; 0 keeps all.
         seed: of the draws.
-    Returns: the network; summed over firms, outputs, final demand and flows are those of the table to rounding.
+    Returns: the network; summed over firms, outputs, final demand and flows are those of the table to rounding (small inputs among final demand).
     Raises: InputError; DataError where a firm would produce nothing or less than nothing (negative final demand).
     Source: own construction; aggregation of firms with one recipe is exact (Miller & Blair, 2009, section 4.9).
     """
@@ -108,7 +108,8 @@ def split_into_firms(
     weight = size[supplier]
     coefficient = A[sector[supplier], sector[buyer_of]] * weight / numpy.bincount(purchase, weight, minlength=len(sector) * len(counts))[purchase]
 
-    total = table.final_demand.sum(1).numpy()
+    outside = numpy.where(smallest_coefficient < A, 0.0, A) @ table.output.numpy()  # what is sold without a link
+    total = table.final_demand.sum(1).numpy() + outside
     final = size * total[sector]
     output = _output(supplier, buyer_of, coefficient, final)
     names = FirmNetwork(*(torch.empty(0),) * 5, torch.from_numpy(sector), table.sectors).firm_names()

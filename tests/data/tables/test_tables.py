@@ -464,6 +464,19 @@ def test_one_firm_a_sector_is_the_table() -> None:
     assert split_into_firms(table, {"mills": 2}).firm_names() == ["farms", "mills/1", "mills/2", "shops"]
 
 
+@pytest.mark.parametrize("firms", [1, 5])
+def test_small_inputs_without_a_link_leave_the_output_of_every_sector(firms: int) -> None:
+    table = checked_table(NAMES, Z, F)
+    network = split_into_firms(table, firms, smallest_coefficient=0.06, seed=2)
+    small = torch.where(table.coefficients > 0.06, 0.0, table.coefficients)
+    assert 0 < int((small > 0).sum()) < 8
+    assert torch.allclose(by_sector(network, network.output), table.output, rtol=1e-13)
+    assert torch.allclose(by_sector(network, network.final_demand), table.final_demand.sum(1) + small @ table.output, rtol=1e-13)
+    pair = network.sector[network.supplier] * 3 + network.sector[network.buyer]
+    flow = torch.zeros(9, dtype=torch.float64).index_add(0, pair, network.coefficient * network.output[network.buyer]).reshape(3, 3)
+    assert torch.allclose(flow, table.flow - small * table.output, rtol=1e-12)
+
+
 def test_every_firm_sells_even_where_nobody_consumes() -> None:
     table = checked_table(NAMES, Z, torch.tensor([0.0, 130, 89], dtype=torch.float64))
     network = split_into_firms(table, 30, suppliers=1, seed=1)
