@@ -210,6 +210,20 @@ def test_orders_move_to_suppliers_of_the_same_product_who_deliver() -> None:
     assert float(g[0]) > 0
 
 
+def test_targets_follow_demand_and_capacity_where_they_are_to_move() -> None:
+    network = star([0.2, 0.3])
+    parameters = firms.Parameters(torch.tensor([4.0, 1.0, 1.0], dtype=F64), 5.0, 1.2)
+    state = firms.start(network, parameters)
+    for z, demand in ((0.5, 1.0), (1.0, 0.7), (1.0, 1.5)):  # capacity binds, demand is low, demand is above capacity
+        asked = state._replace(demand=demand * network.output[:, None])
+        shock = firms.Shock(torch.full((3, 1), z, dtype=F64))
+        for moving, level in ((True, min(demand, 1.2 * z)), (False, 1.0)):
+            after, flow = firms.step(asked, network, parameters, shock, rules=firms.Rules(moving_target=moving))
+            held = asked.stock + asked.order * (flow.output / flow.demand)[network.supplier.long()] - flow.use
+            wanted = network.use * demand + (4.0 * level * network.use - held) / 5
+            assert torch.allclose(after.order, wanted.clamp_min(0), rtol=1e-13)
+
+
 def test_suppliers_of_one_product_fill_one_stock_and_replace_each_other() -> None:
     apart, joint = star([0.2, 0.2]), star([0.2, 0.2], product=torch.tensor([0, 1, 1]))
     z = torch.ones(40, 3, 1, dtype=F64)

@@ -230,3 +230,31 @@ def test_both_operators_keep_the_contract_of_torch(network: firms.Network, inter
     found = torch.ops.dpsc.firms_backward(*back)
     assert [bool(v.numel()) for v in found] == needs
     assert len(made) == 5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("beta", [0, 6])
+def test_a_device_gives_the_run_of_the_processor(network: firms.Network, beta: int) -> None:
+    relax: Relaxation = StraightThrough(Logistic(1 / beta)) if beta else Exact()
+    x = leaves(network, 3)
+    there = {name: value.detach().cuda().requires_grad_() for name, value in x.items()}
+    here, away = run(network, x, relax=relax), run(network.to("cuda"), there, relax=relax)
+    assert away.output.is_cuda
+    assert torch.allclose(away.output.cpu(), here.output, rtol=1e-12)
+    again = run(network.to("cuda"), there, relax=relax)
+    assert torch.equal(away.output, again.output), "no sum by atomics"
+    for a, b in zip(scored(away, there), scored(here, x), strict=True):
+        assert float((a.cpu() - b).norm()) <= 1e-10 * float(b.norm())
+
+
+def test_thousands_of_steps_have_the_gradient_that_checkpoints_leave() -> None:
+    network = firms.synthetic(8, degree=3, seed=1)
+    n = torch.full((8, 1), 1.4, dtype=torch.float64, requires_grad=True)
+    t = torch.arange(4000, dtype=torch.float64)[:, None, None]
+    z = (1 - 0.3 * torch.sin(t / 40 + torch.arange(8)[:, None]).square()).contiguous()  # never at rest
+    found = []
+    for memory in (1e12, 0.0):
+        made = firms.rollout(network, firms.Parameters(n, 6.0), productivity=z, memory=memory)
+        found.append(torch.autograd.grad(made.output.square().mean(), n)[0])
+    assert int((found[0] != 0).sum()) > 5
+    assert float((found[0] - found[1]).norm()) <= 1e-12 * float(found[0].norm())
