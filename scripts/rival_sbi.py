@@ -12,10 +12,12 @@ case. Losses are means over draws, as in `svi_vs_abc`; coverage is the share of 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,9 +84,10 @@ def neural(coordinates: Tensor, series: Tensor, seen: Tensor, count: int, settin
     dimension = coordinates.shape[1]
     prior = torch.distributions.MultivariateNormal(torch.zeros(dimension), torch.eye(dimension))
     build = posterior_nn("maf", hidden_features=settings.hidden, num_transforms=settings.transforms)
-    trainer = NPE(prior=prior, density_estimator=build, show_progress_bars=False, tracker=None)
     begin = time.process_time()
-    estimator = trainer.append_simulations(coordinates, series).train(stop_after_epochs=settings.patience, max_num_epochs=settings.epochs)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # it writes logs into the folder it is called in
+        trainer = NPE(prior=prior, density_estimator=build, show_progress_bars=False)
+        estimator = trainer.append_simulations(coordinates, series).train(stop_after_epochs=settings.patience, max_num_epochs=settings.epochs)
     trained = time.process_time() - begin
     begin = time.process_time()
     draws = trainer.build_posterior(estimator).sample((count,), x=seen, show_progress_bars=False)

@@ -194,7 +194,7 @@ def effective_parameters(
     cover[places] = 0
     rest = 1 + checked("J'w", backward(cover.to(dtype))).square().mean(1)
     products += sketches
-    solve, trace = _preconditioner(known, rest)
+    solve, trace = preconditioner(known, rest)
     b = signs(dimension, probes)
     guess = solve(b)
     x, residual = torch.zeros_like(b), b.clone()
@@ -218,7 +218,7 @@ def effective_parameters(
     return Effective(limit + shift, math.hypot(noise, path[-1] - limit), products)
 
 
-def _preconditioner(known: Tensor, diagonal: Tensor) -> tuple[Product, float]:
+def preconditioner(known: Tensor, diagonal: Tensor) -> tuple[Product, float]:
     """The inverse of K'K + diag(d), only as large as K has rows, and its trace."""
     inverse = 1 / diagonal
     if not len(known):

@@ -14,12 +14,13 @@ Tropp (2011), doi:10.1137/090771806; draws by perturbation: Papandreou & Yuille 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from dpsc import checks, noise
+from dpsc.calibrate.effective import preconditioner
 from dpsc.calibrate.linearised import Linearised
 from dpsc.calibrate.observations import Observations
 from dpsc.calibrate.simulator import Simulator
@@ -39,6 +40,7 @@ class Laplace:
             lead to a worse point than the centre is.
         directions: `(D, R)` V, orthonormal.
         strengths: `(R,)` s, falling.
+        remainder: `(D,)` diagonal of what J'J has beyond these directions, estimated where they come from a range finder; for the preconditioner alone.
         exact: whether these are all directions; else the covariance along those left out is that of the prior: too wide, not too narrow.
         line: the linearised simulation, for products; counts `evaluations`.
     """
@@ -47,6 +49,7 @@ class Laplace:
     step: Tensor
     directions: Tensor
     strengths: Tensor
+    remainder: Tensor
     exact: bool
     line: Linearised
 
@@ -135,6 +138,7 @@ def gauss_newton(
     rank: int | None = None,
     oversample: int = 10,
     passes: int = 1,
+    sketches: int = 8,
     jacobian: Tensor | None = None,
     steps: int = 100,
     tolerance: float = 1e-6,
@@ -143,7 +147,7 @@ def gauss_newton(
     """The Gauss-Newton posterior at a centre: a most likely point (`maximum_posterior`) or any other.
 
     All directions take the Jacobian, by rows or by columns, whichever are fewer: min(n, D) evaluations. `rank` leading directions take a randomised range
-    finder, 2 (rank + oversample) (1 + passes) evaluations, and no room for J; where the Jacobian costs no more than that, it is taken and cut. The step is
+    finder, 2 (rank + oversample) (1 + passes) + sketches evaluations, and no room for J; where the Jacobian costs no more, it is taken and cut. The step is
     then found by conjugate gradients with products, 2 evaluations an iteration. The residual is one evaluation, the gradient another.
 
     Args:
@@ -154,6 +158,7 @@ def gauss_newton(
         rank: leading directions wanted; all where None.
         oversample: further random directions that make the leading ones better.
         passes: power iterations; more where singular values fall slowly.
+        sketches: further evaluations for the diagonal of what the leading directions leave out, which makes conjugate gradients quick.
         jacobian: `(n, D)` in standard deviations if it is known already (`Linearised.rows`, `Sweep.rows`), at the same centre; no evaluations then.
         steps: iterations of conjugate gradients at most.
         tolerance: of their residual, relative.
@@ -162,7 +167,7 @@ def gauss_newton(
     """
     if observations.freedom is not None:
         raise InputError(f"observations must have normal errors (freedom=None) for a Gauss-Newton posterior, got Student's t with {observations.freedom:g}")
-    for name, value, low in (("rank", 1 if rank is None else rank, 1), ("oversample", oversample, 0), ("passes", passes, 0)):
+    for name, value, low in (("rank", 1 if rank is None else rank, 1), ("oversample", oversample, 0), ("passes", passes, 0), ("sketches", sketches, 1)):
         checks.at_least(name, value, low)
     line = Linearised(simulate, observations, centre, relax=relax)
     n, d = line.count, line.dimension
@@ -170,19 +175,22 @@ def gauss_newton(
     if jacobian is not None and jacobian.shape != (n, d):
         raise ShapeError(f"jacobian must have shape (n, D) = ({n}, {d}), got {tuple(jacobian.shape)}")
     wide = 0 if rank is None else rank + oversample
-    if jacobian is None and rank is not None and 2 * wide * (1 + passes) < min(n, d):
+    if jacobian is None and rank is not None and 2 * wide * (1 + passes) + sketches < min(n, d):
         s, v = _leading(line, rank, wide, passes, seed)
+        sketch = _finite("J'w", line.backward(_unit(n, sketches, seed, "remainder").to(line.point)))
+        remainder = (sketch - v @ (v.mT @ sketch)).square().mean(1)
+        found = Laplace(point, torch.zeros_like(point), v, s, remainder, False, line)
         gradient = point + _finite("J'r", line.backward(line.residual))
-        found = Laplace(point, torch.zeros_like(point), v, s, False, line)
-        return Laplace(point, -solve(line, gradient, known=found, steps=steps, tolerance=tolerance), v, s, False, line)
+        return replace(found, step=-solve(line, gradient, known=found, steps=steps, tolerance=tolerance))
     j = _finite("the Jacobian", _whole(line) if jacobian is None else jacobian)
     _, s, vt = torch.linalg.svd(j, full_matrices=False)
     keep = int((s > FAINT).sum())
     s, v = s[:keep], vt[:keep].mT.contiguous()
-    every = Laplace(point, torch.zeros_like(point), v, s, True, line)
+    every = Laplace(point, torch.zeros_like(point), v, s, torch.zeros_like(point), True, line)
     step = -every.times(point + j.mT @ residual)
     cut = keep if rank is None else min(rank, keep)
-    return Laplace(point, step, v[:, :cut].contiguous(), s[:cut], cut == keep, line)
+    remainder = v[:, cut:].square() @ s[cut:].square()
+    return Laplace(point, step, v[:, :cut].contiguous(), s[:cut], remainder, cut == keep, line)
 
 
 def solve(line: Linearised, right: Tensor, *, known: Laplace | None = None, steps: int = 100, tolerance: float = 1e-6) -> Tensor:
@@ -191,7 +199,7 @@ def solve(line: Linearised, right: Tensor, *, known: Laplace | None = None, step
     Args:
         line: where to take products. In single precision the residual cannot fall much below 1e-7 times the largest s^2.
         right: `(D,)` or `(D, V)` b.
-        known: leading directions as a preconditioner: its covariance is close to the inverse.
+        known: leading directions and the diagonal of the rest, as a preconditioner.
         steps: iterations at most.
         tolerance: stop when every column's residual is below this share of b.
     Returns: as `right`, float64.
@@ -202,10 +210,7 @@ def solve(line: Linearised, right: Tensor, *, known: Laplace | None = None, step
     if right.dim() not in (1, 2) or right.shape[0] != line.dimension:
         raise ShapeError(f"right must have shape ({line.dimension},) or ({line.dimension}, V), got {tuple(right.shape)}")
     b = right.double().reshape(line.dimension, -1)
-
-    def close(v: Tensor) -> Tensor:
-        return v if known is None else known.times(v)
-
+    close = (lambda v: v) if known is None else preconditioner(known.strengths[:, None] * known.directions.mT, 1 + known.remainder)[0]
     x, rest = torch.zeros_like(b), b.clone()
     z = close(rest)
     direction, power = z.clone(), (rest * z).sum(0)

@@ -159,7 +159,7 @@ def test_leading_directions_come_from_a_range_finder() -> None:
     values = simulator.simulate(laplace.mean[:, None], relax=Exact())
     gradient = laplace.mean + jacobian.mT @ seen.residuals(values).reshape(-1)
     assert float(gradient.abs().max()) < 1e-8, "the step is that of the whole Jacobian: the objective is flat at the mean"
-    iterations = (laplace.evaluations - (1 + 1 + 8 * 4)) / 2
+    iterations = (laplace.evaluations - (1 + 1 + 8 * 4 + 8)) / 2
     assert iterations == int(iterations)
     assert 0 < iterations <= 20
     assert laplace.evaluations == simulator.evaluations
@@ -203,6 +203,17 @@ def test_conjugate_gradients_solve_and_a_preconditioner_saves_evaluations() -> N
     assert spent[0] % 6 == 0
     assert solve(line, right[:, 0], known=leading).shape == (WIDE,)
     assert torch.equal(solve(line, torch.zeros(WIDE)), torch.zeros(WIDE, dtype=torch.float64))
+
+
+def test_what_the_leading_directions_leave_out_is_known_by_its_diagonal() -> None:
+    jacobian = torch.diag(1.3 ** torch.arange(20, dtype=torch.float64))  # hundreds of strong directions, one for each coordinate, look like this
+    simulator, seen = linear(jacobian)
+    cut = gauss_newton(simulator, seen, torch.zeros(20, dtype=torch.float64), relax=Exact(), jacobian=jacobian, rank=3)
+    before = cut.evaluations
+    torch.testing.assert_close(solve(cut.line, torch.ones(20), known=cut), 1 / (1 + jacobian.diagonal().square()), atol=1e-12, rtol=0)
+    assert cut.evaluations - before == 2, "one iteration"
+    solve(cut.line, torch.ones(20))
+    assert cut.evaluations - before - 2 >= 20
 
 
 def test_perturbed_draws_have_all_directions() -> None:
