@@ -98,6 +98,20 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join("  ".join([*(f"{cell:<{width}}" for cell, width in zip(line[:5], widths, strict=True)), line[5]]).rstrip() for line in lines)
 
 
+def written(folder: Path, names: Sequence[str]) -> list[str]:
+    """A line for every run that left figures or tables, naming them."""
+    lines = []
+    for name in names:
+        parts = [
+            f"{kind} {', '.join(path.stem for path in found)}"
+            for kind, ending in (("figures", "png"), ("tables", "csv"))
+            if (found := sorted((folder / name / kind).glob(f"*.{ending}")))
+        ]
+        if parts:
+            lines.append(f"{folder / name}: {'; '.join(parts)}")
+    return lines
+
+
 def main(arguments: Sequence[str] | None = None, *, run: Launch = launch, config_dir: Path = ROOT / "conf", runs: Path = Path("runs")) -> int:
     """See the module. Returns the exit code."""
     sys.path.insert(0, str(ROOT))
@@ -112,13 +126,16 @@ def main(arguments: Sequence[str] | None = None, *, run: Launch = launch, config
     if asked.jobs > 1 and not any(word.startswith("progress=") for word in overrides):
         overrides.append("progress=false")
     names = chosen([word for word in asked.names if "=" not in word], slow=asked.slow, config_dir=config_dir)
-    rows = reproduce(names, overrides, folder=runs / "reproduce" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"), run=run, jobs=asked.jobs)
+    folder = runs / "reproduce" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    rows = reproduce(names, overrides, folder=folder, run=run, jobs=asked.jobs)
     runs.mkdir(parents=True, exist_ok=True)
     with open(runs / "reproduce.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     print(table(rows))
+    for line in written(folder, names):
+        print(line)
     print(f"written to {runs / 'reproduce.csv'}")
     return exit_code(rows)
 

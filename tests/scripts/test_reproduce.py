@@ -27,6 +27,10 @@ class Runs:
         code, rows = self.results[name]
         folder.mkdir(parents=True)
         (folder / "expected.json").write_text(json.dumps(rows))
+        if name == "good":
+            for kind, file in (("figures", "map.png"), ("figures", "curves.png"), ("tables", "rows.csv")):
+                (folder / kind).mkdir(exist_ok=True)
+                (folder / kind / file).touch()
         return code
 
 
@@ -78,6 +82,9 @@ def test_every_row_of_every_run_is_in_the_table_and_in_the_file(conf: Path, caps
     assert "good share >= 1 0.1 1 ok" in table
     assert "missed gone = 1 0.1 - NOT MET" in table
     assert "plain no expected numbers" in table
+    left = [line for line in lines if "figures" in line]
+    assert len(left) == 1, "the others left none"
+    assert left[0].endswith("good: figures curves, map; tables rows")
 
 
 def test_runs_have_folders_of_their_own(conf: Path) -> None:
