@@ -46,13 +46,28 @@ class Guide(nn.Module, abc.ABC):
         """`(D, S)` the centre of each start."""
         return self.location.detach().mT.clone()
 
-    def sample(self, count: int, *, seed: int) -> Tensor:
-        """`(D, count)` draws from the mixture of the starts in equal parts, the same for the same seed."""
+    def sample(self, count: int, *, seed: int, weights: Tensor | None = None) -> Tensor:
+        """`(D, count)` draws from the mixture of the starts, the same for the same seed.
+
+        Args:
+            count: of draws.
+            seed: of draws and of the start that each comes from.
+            weights: `(S,)` shares of the starts, `Inference.weights()` say; None takes equal parts.
+        Raises: ShapeError; InputError for weights that are no shares.
+        """
         checks.at_least("count", count, 1)
-        rounds = math.ceil(count / self.starts)
+        if weights is not None:
+            if weights.shape != (self.starts,):
+                raise ShapeError(f"weights must have shape (S,) = ({self.starts},), got {tuple(weights.shape)}")
+            if not (float(weights.min()) >= 0 and 0 < float(weights.sum()) < math.inf):
+                raise InputError(f"weights must be >= 0 and not all 0, got {weights.tolist()}")
+        rounds = count if weights is not None else math.ceil(count / self.starts)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             drawn = self.distribution().sample((rounds,))
+            if weights is not None:
+                which = torch.multinomial(weights.double(), count, replacement=True).to(drawn.device)
+                return drawn[torch.arange(count, device=drawn.device), which].mT.contiguous()
         return drawn.reshape(-1, self.dimension)[:count].mT.contiguous()
 
 

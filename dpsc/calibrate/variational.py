@@ -36,6 +36,20 @@ class Inference:
     evaluations: int
     wall_s: float
 
+    def settled(self, last: float = 0.1) -> Tensor:
+        """`(S,)` negative evidence bound of each start, averaged over the last share of the steps."""
+        return self.loss[-max(1, round(last * len(self.loss))) :].mean(0)
+
+    @property
+    def best(self) -> int:
+        """The start with the largest evidence bound: `guide.centre()[:, best]`."""
+        return int(self.settled().argmin())
+
+    def weights(self, last: float = 0.1) -> Tensor:
+        """`(S,)` shares of the starts in a mixture, in proportion to exp(evidence bound): modes that do not overlap get their posterior mass, as far as
+        the family fits each of them. Starts in one mode share its weight."""
+        return torch.softmax(-self.settled(last), 0)
+
 
 def infer(
     simulate: Simulator,

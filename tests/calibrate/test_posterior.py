@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,28 @@ def test_starts_do_not_meet_and_evaluations_are_counted() -> None:
     infer(simulate, seen, alone, steps=60, optimizer=ADAM, reading=EXACT, particles=3)
     torch.testing.assert_close(both.centre()[:, :1], alone.centre(), atol=1e-4, rtol=0)
     assert float((both.centre()[:, 0] - both.centre()[:, 1]).abs().max()) > 0.1
+
+
+def test_starts_in_different_modes_are_weighted_by_their_evidence() -> None:
+    """|u - 1/2| is seen to be 1: u is 3/2 or -1/2, and the prior prefers the latter by exp(1)."""
+
+    def two_sided(coordinates: Tensor, *, relax: Relaxation) -> Tensor:
+        return (coordinates - 0.5).abs()[None]
+
+    seen = Observations(torch.ones(1, 1, dtype=torch.float64), 0.1)
+    guide = Diagonal(torch.tensor([[1.4, -0.3, 6.0]], dtype=torch.float64), scale=0.1)
+    made = infer(two_sided, seen, guide, steps=400, optimizer=functools.partial(torch.optim.Adam, lr=0.02), reading=EXACT, particles=64, rate=hold_then_decay())
+    assert made.best == 1
+    two = made.weights()[:2] / made.weights()[:2].sum()
+    assert two[1] / two[0] == pytest.approx(math.exp(1), rel=0.15)
+    drawn = guide.sample(4000, seed=2, weights=made.weights())
+    assert torch.equal(drawn, guide.sample(4000, seed=2, weights=made.weights()))
+    upper = float((drawn > 0.5).double().mean())
+    assert upper == pytest.approx(float(made.weights()[[0, 2]].sum()), abs=0.03)
+    with pytest.raises(ShapeError, match=r"weights must have shape \(S,\) = \(3,\), got \(2,\)"):
+        guide.sample(3, seed=0, weights=two)
+    with pytest.raises(InputError, match=r"weights must be >= 0 and not all 0, got \[0\.0, 0\.0, -1\.0\]"):
+        guide.sample(3, seed=0, weights=torch.tensor([0.0, 0.0, -1.0]))
 
 
 def test_tempering_scales_the_misfit() -> None:
