@@ -15,7 +15,7 @@ BLOCKS = {
 }
 
 
-@pytest.mark.parametrize("page", ["firm_step.md", "firms.md"])
+@pytest.mark.parametrize("page", ["calibration.md", "firm_step.md", "firms.md"])
 def test_a_page_runs_from_top_to_bottom(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(DOCS.parent)
     blocks, known = [block for name, block in BLOCKS.items() if name.startswith(page)], {}
