@@ -90,16 +90,17 @@ def prior(count: int) -> Prior:
 
 
 def simulator(network: firms.Network, sector: Tensor, size: Tensor, periods: int, *, onset: int = ONSET) -> Simulator:
-    """`(2 M, B)` coordinates -> `(periods, K, B)` sector outputs relative to the baseline, under a shock that comes in period `onset`."""
+    """`(2 M, B)` coordinates -> `(periods, K, B)` sector outputs relative to the baseline, under a shock of `size` `(M,)` or `(M, B)` in period `onset`."""
     law, sectors = prior(network.firms), int(sector.max()) + 1
     one_each = sectors == network.firms and bool((sector == torch.arange(sectors)).all())
     share = torch.zeros(sectors, network.firms, dtype=network.output.dtype)
     share[sector, torch.arange(network.firms)] = network.output
     share = share / share.sum(1, keepdim=True) / network.output
+    wide = size[:, None] if size.dim() == 1 else size
 
     def simulate(coordinates: Tensor, *, relax: Relaxation) -> Tensor:
         values = law.values(coordinates)
-        lost = firms.exponential(periods, onset=onset, size=size[:, None], rate=values["rate"])
+        lost = firms.exponential(periods, onset=onset, size=wide, rate=values["rate"])
         parameters = firms.Parameters(inventory=values["inventory"], adjustment_time=10.0, capacity=1.2)
         output = firms.rollout(network, parameters, productivity=1 - lost, relax=relax).output
         return output / network.output[:, None] if one_each else torch.einsum("km,tmb->tkb", share, output)

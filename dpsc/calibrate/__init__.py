@@ -1,6 +1,7 @@
 """What we believe: posteriors of simulator parameters, and whether they can be trusted. Simulators arrive as callables, the batch innermost."""
 
 from dpsc.calibrate.abc import Accepted, rejection, sequential
+from dpsc.calibrate.amortised import Amortised, Simulations, amortise, warm_then_cosine
 from dpsc.calibrate.descend import descend, hold_then_decay
 from dpsc.calibrate.diagnostics import Uniformity, coverage_curve, covered, intervals, predictive_check, ranks, uniformity
 from dpsc.calibrate.effective import Effective, Sweep, effective_by_period, effective_from_jacobian, effective_parameters
@@ -18,6 +19,7 @@ from dpsc.calibrate.variational import Inference, infer
 
 __all__ = [
     "Accepted",
+    "Amortised",
     "Chains",
     "Counted",
     "Diagonal",
@@ -41,10 +43,12 @@ __all__ = [
     "Prior",
     "Reading",
     "Residuals",
+    "Simulations",
     "Simulator",
     "Sweep",
     "Uniform",
     "Uniformity",
+    "amortise",
     "cooling",
     "coverage_curve",
     "covered",
@@ -76,4 +80,5 @@ __all__ = [
     "start_low_rank",
     "tempered",
     "uniformity",
+    "warm_then_cosine",
 ]

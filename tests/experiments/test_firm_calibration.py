@@ -15,9 +15,9 @@ from dpsc.errors import InputError
 from dpsc.relax import Exact
 from dpsc.simulate import firms
 from dpsc.types import Relaxation
-from experiments import coverage, guide_starts, noise_floor, recovery, svi_vs_abc
+from experiments import coverage, firm_ranks, guide_starts, noise_floor, recovery, svi_vs_abc
 from experiments.context import RunContext
-from experiments.firm_cases import FITTED, NOISE, annealed, drawn, stored
+from experiments.firm_cases import FITTED, NOISE, annealed, drawn, simulator, stored
 
 # Loss x 1e4 of the truth and of the prior's centre (fitted, later, fresh shock), as the reference protocol prints them.
 PRINTED = {
@@ -199,22 +199,64 @@ def test_coverage_counts_data_sets(context: RunContext) -> None:
         sbc_data_sets=4,
         sbc_members=9,
         sbc_steps=15,
+        sbc_again_first_seed=21,
+        sbc_again_data_sets=3,
         bins=10,
+        learn=functools.partial(firm_ranks.learn, steps=20, batch=32, width=16, depth=1, components=2, optimizer=ADAM, seed=1),
         optimizer=ADAM,
         **SHAPE,
     )
     assert 0.7 < outcome.metrics["coverage_all"] <= 1
-    assert 0 <= outcome.metrics["sbc_p_min"] <= 1
+    for name in ("sbc_p_min", "sbc_p_min_again", "sbc_p_min_ensemble"):
+        assert 0 <= outcome.metrics[name] <= 1
+    assert outcome.metrics["sbc_ratio_to_floor_ensemble"] > 1
+    table = outcome.tables["posteriors"]
+    assert table["learnt_p"].min() == outcome.metrics["sbc_p_min"]
     assert outcome.metrics["evaluations_a_data_set"] == 39 * 25
 
 
 def test_functionals_are_the_declared_ones() -> None:
     case = drawn(30, 3, 1)
     u = torch.arange(60.0)[:, None]
-    values = [float(v) for v in coverage.functionals(case, u)]
+    values = [float(v) for v in firm_ranks.functionals(case.network, case.size[:, None], u)]
     largest = max((i for i in range(30) if case.hit[i]), key=lambda i: float(case.network.output[i]))
     hit = [30 + i for i in range(30) if case.hit[i]]
     assert values == pytest.approx([sum(hit) / len(hit), 14.5, 30 + largest])
+
+
+def test_shocks_of_each_column_are_those_of_runs_apart() -> None:
+    cases = [drawn(30, 3, seed) for seed in (1, 2)]
+    together = simulator(cases[0].network, cases[0].sector, torch.stack([case.size for case in cases], 1), FITTED)
+    clean = together(torch.stack([case.truth for case in cases], 1), relax=Exact())
+    for column, case in enumerate(cases):
+        torch.testing.assert_close(clean[..., column], case.simulator()(case.truth[:, None], relax=Exact())[..., 0], atol=1e-5, rtol=0)
+
+
+def test_declared_numbers_of_many_data_sets_are_those_of_each() -> None:
+    cases = [drawn(30, 3, seed) for seed in (1, 2, 3)]
+    size, truth = torch.stack([case.size for case in cases], 1), torch.stack([case.truth for case in cases], 1)
+    apart = torch.cat([firm_ranks.functionals(case.network, case.size[:, None], case.truth[:, None]) for case in cases], 1)
+    torch.testing.assert_close(firm_ranks.functionals(cases[0].network, size, truth), apart)
+    series = torch.stack([case.series for case in cases], -1)
+    torch.testing.assert_close(firm_ranks.encode(cases[0].network, cases[0].sector, size, series), torch.cat([firm_ranks.known(case) for case in cases], 1))
+
+
+def test_what_is_learnt_from_has_the_law_of_the_data_sets_that_are_judged() -> None:
+    cases = [drawn(30, 3, seed) for seed in range(300)]
+    seen, wanted = firm_ranks.fresh(cases[0], 4000, seed=1)(0)
+    judged = torch.cat([firm_ranks.known(case) for case in cases], 1)
+    truth = torch.cat([firm_ranks.functionals(case.network, case.size[:, None], case.truth[:, None]) for case in cases], 1)
+    for ours, theirs in ((seen, judged), (wanted, truth)):
+        ours, theirs = ours.double(), theirs.double()
+        spread, share = ours.std(1), 1 / 300 + 1 / 4000
+        assert bool(((ours.mean(1) - theirs.mean(1)).abs() <= 5 * spread * share**0.5 + 1e-9).all())
+        varied = spread > 1e-6
+        peak = ((ours - ours.mean(1, keepdim=True)) / spread[:, None])[varied].pow(4).mean(1)  # kurtosis: how well 300 tell a spread
+        assert bool(((theirs.std(1) / spread - 1)[varied].abs() <= 5 * ((peak - 1) / 4 * share).sqrt()).all())
+    repeated, _ = firm_ranks.fresh(cases[0], 4000, seed=1)(0)
+    assert torch.equal(seen, repeated)
+    other, _ = firm_ranks.fresh(cases[0], 4000, seed=1)(1)
+    assert not torch.equal(seen, other)
 
 
 def test_recovery_of_a_small_network(context: RunContext) -> None:
