@@ -12,7 +12,7 @@
 #include <optional>
 #include <thread>
 
-#include "firms_buyers.h"
+#include "firms_buyers_back.h"
 #include "firms_columns.h"
 
 namespace dpsc {
@@ -25,7 +25,7 @@ struct Block {
 template <class F> constexpr int widest() { return int(LINE / sizeof(F)); }
 
 template <class F, bool BACK>
-void block(const Problem<F> &p, const Block &b, const std::optional<Listed<F>> &listed, const std::optional<Jagged<F, widest<F>()>> &jagged, Space<F> &space) {
+void block(const Problem<F> &p, const Block &b, const std::optional<Listed<F>> &listed, const std::optional<Jagged<F>> &jagged, Space<F> &space) {
   space.restart();
   if (b.width == 1 && jagged) {
     if (BACK) backward_buyers(p, *jagged, b.column, space);
@@ -56,7 +56,7 @@ template <class F, bool BACK> int run(const Problem<F> &p, int threads) {
       column += width;
     }
     std::optional<Listed<F>> listed;
-    std::optional<Jagged<F, widest<F>()>> jagged;
+    std::optional<Jagged<F>> jagged;
     for (const auto &b : blocks) {
       if (b.width == 1 && p.E <= LARGE) {
         if (!jagged) jagged.emplace(p);

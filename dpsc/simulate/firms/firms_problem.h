@@ -1,5 +1,8 @@
 // A run of the firm network as the kernels see it: where the numbers lie, in which order buyers are taken, and room to work in.
 #pragma once
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -12,15 +15,20 @@
 // W numbers side by side; they never overlap with each other. A loop that is unrolled first would be left scalar, hence `unroll 1`.
 #if defined(__clang__)
 #define DPSC_LANES _Pragma("clang loop vectorize(assume_safety)") for (int b = 0; b < W; b++)
-#define DPSC_FIRMS _Pragma("clang loop vectorize(assume_safety)") for (int64_t i = 0; i < M; i++)
 #else
 #define DPSC_LANES _Pragma("GCC unroll 1") _Pragma("GCC ivdep") for (int b = 0; b < W; b++)
-#define DPSC_FIRMS _Pragma("GCC ivdep") for (int64_t i = 0; i < M; i++)
 #endif
 
 namespace dpsc {
 
 constexpr int LINE = 64;                      // bytes of a cache line, and of the widest vector
+#if defined(__AVX512F__)
+constexpr int VECTOR = 64;                    // bytes of the vectors of this machine
+#elif defined(__AVX__)
+constexpr int VECTOR = 32;
+#else
+constexpr int VECTOR = 16;
+#endif
 constexpr int64_t WINDOW = 1024;              // buyers that may change places
 constexpr int64_t LARGE = int64_t(1) << 21;   // edges beyond which the network is taken as it lies: copies would cost more memory than they save time
 
@@ -129,22 +137,23 @@ template <class F> struct Listed {
 };
 
 // The edges for vectors across buyers: W buyers side by side, the first input of each, then the second ... Slots that all W buyers fill come first in a
-// group; the rest hold as many as there are, without gaps.
-template <class F, int W> struct Jagged {
+// group; the rest hold as many as there are, without gaps. Firms have the numbers of their places among the buyers, the last group is filled up.
+template <class F> struct Jagged {
+  static constexpr int W = int(VECTOR / sizeof(F));
   std::vector<int32_t> buyer, src, edge;
   std::vector<int64_t> start;                          // of every slot of every group, and the end
   std::vector<int64_t> first;                          // of a group's slots in `start`
   std::vector<int32_t> full, lanes;                    // slots that all buyers fill; buyers of the group
   std::vector<F> a, use, ia;
-  int64_t groups;
+  int64_t groups, places, most = 0;                    // most edges in a group
 
-  explicit Jagged(const Problem<F> &p) : buyer(buyers_in_order(p.M, p.ptr)), groups((p.M + W - 1) / W) {
+  explicit Jagged(const Problem<F> &p) : buyer(buyers_in_order(p.M, p.ptr)), groups((p.M + W - 1) / W), places(groups * W) {
     const auto inputs = [&](int64_t k) { return p.ptr[buyer[k] + 1] - p.ptr[buyer[k]]; };
     edge.resize(p.E), src.resize(p.E), a.resize(p.E), use.resize(p.E), ia.resize(p.E);
     first.reserve(groups + 1), full.reserve(groups), lanes.reserve(groups);
     int64_t at = 0;
     for (int64_t g = 0; g < groups; g++) {
-      const int64_t begin = g * W;
+      const int64_t begin = g * W, from = at;
       int here = int(std::min<int64_t>(W, p.M - begin));
       first.push_back(int64_t(start.size()));
       lanes.push_back(here);
@@ -155,33 +164,62 @@ template <class F, int W> struct Jagged {
         start.push_back(at);
         for (int b = 0; b < here; b++) edge[at++] = int32_t(p.ptr[buyer[begin + b]] + k);
       }
+      most = std::max(most, at - from);
     }
     first.push_back(int64_t(start.size()));
     start.push_back(at);
+    std::vector<int32_t> place(p.M);
+    for (int64_t k = 0; k < p.M; k++) place[buyer[k]] = int32_t(k);
     for (int64_t e = 0; e < p.E; e++) {
       const int32_t from = edge[e];
-      src[e] = p.src[from], a[e] = p.a[from], use[e] = p.use[from], ia[e] = F(1) / a[e];
+      src[e] = place[p.src[from]], a[e] = p.a[from], use[e] = p.use[from], ia[e] = F(1) / a[e];
     }
-    while (buyer.size() % W) buyer.push_back(buyer.empty() ? 0 : buyer.back());
+    buyer.resize(places, buyer.back());
   }
+  int64_t begin(int64_t g) const { return start[first[g]]; }
   // Calls what(place) for the edges of lane b of group g, in their order.
-  template <class What> void of(int64_t g, int b, int64_t inputs, What what) const {
+  template <class What> void of(int64_t g, int b, What what) const {
     const int64_t *s = &start[first[g]];
-    const int whole = full[g];
-    if (whole)
-      for (int64_t k = 0, e = s[0] + b; k < whole; k++, e += W) what(e);
-    for (int64_t k = whole; k < inputs; k++) what(s[k] + b);
+    const int64_t whole = full[g], slots = first[g + 1] - first[g];
+    for (int64_t k = 0, e = s[0] + b; k < whole; k++, e += W) what(e);
+    for (int64_t k = whole; k < slots && s[k] + b < s[k + 1]; k++) what(s[k] + b);
   }
 };
 
-template <class F> inline F smaller(F a, F b) { return b < a ? b : a; }
-template <class F> inline F positive(F a) { return a > F(0) ? a : F(0); }
+// One number, or a vector of them, so that one formula serves both.
+template <class F> struct One {
+  using Number = F;
+  static constexpr bool vector = false;
+  static F load(const F *p) { return *p; }
+  static void store(F *p, F v) { *p = v; }
+  static F gather(const F *from, const int32_t *index) { return from[*index]; }
+};
+template <class F> struct Many {
+  static constexpr int W = int(VECTOR / sizeof(F));
+  static constexpr bool vector = true;
+  typedef F Number __attribute__((vector_size(VECTOR)));
+  static Number load(const F *p) {
+    Number v;
+    std::memcpy(&v, p, VECTOR);
+    return v;
+  }
+  static void store(F *p, Number v) { std::memcpy(p, &v, VECTOR); }
+  static Number gather(const F *from, const int32_t *index) {
+    Number v;
+#pragma GCC unroll 16
+    for (int b = 0; b < W; b++) v[b] = from[index[b]];
+    return v;
+  }
+};
+
+template <class N> inline N smaller(N a, N b) { return b < a ? b : a; }
+template <class N> inline N positive(N a) { return a > N{} ? a : N{}; }
 
 // Row t of a grid for the columns from `col`, as (M, W): where it lies if it lies so, else a copy, which is kept while it is asked for again.
 template <class F, int W> class Row {
  public:
-  Row(const Grid<F> &grid, int64_t M, int64_t col, Space<F> &space, bool flat = false) : grid_(grid), M_(M), col_(col) {
-    direct_ = grid && (flat || W == 1 ? grid.row == 1 || (!flat && W == 1) : grid.column == 1);
+  Row(const Grid<F> &grid, int64_t M, int64_t col, Space<F> &space) : grid_(grid), M_(M), col_(col) {
+    direct_ = grid && (W == 1 || grid.column == 1);
     if (!direct_) room_ = space.take(M * W);
     row = direct_ ? grid.row : W;
   }
