@@ -134,14 +134,14 @@ def test_guides_start_at_gauss_newton_posteriors(context: RunContext) -> None:
 
 
 def test_svi_passes_abc_on_a_small_budget(context: RunContext) -> None:
-    recipe = svi_vs_abc.Recipe(tied_steps=10, tied_rate=0.15, free_steps=30, rate=0.2, scale_rate=0.02, scale=0.02, **SHAPE)
+    recipe = svi_vs_abc.Recipe(tries=10, narrow=0.5, steps=30, rate=0.2, scale_rate=0.02, scale=0.02, weight=0.25, **SHAPE)
     outcome = svi_vs_abc.run(
         context=context,
         cases=[[300, 10, 2], [300, 1, 1]],
         recipe=recipe,
-        repeats=1,
+        repeats=2,
         draws=4,
-        checkpoints=[1, 5, 10, 20, 40],
+        checkpoints=[10, 15, 20, 40],
         abc_evaluations=100,
         abc_keep=8,
         abc_batch=25,
@@ -151,8 +151,22 @@ def test_svi_passes_abc_on_a_small_budget(context: RunContext) -> None:
     assert outcome.metrics["evaluations_to_pass_abc"] <= 40
     fitted = [row for row in outcome.tables["methods"].to_dict("records") if row["method"] == "variational"]
     assert [row["evaluations"] for row in fitted] == [40, 40], "every evaluation is counted, scoring is not"
-    curve = {row["method"]: row["evaluations"] for row in outcome.tables["methods"].to_dict("records")}
-    assert curve["rejection, its best draw"] == 100
+    rows = [row for row in outcome.tables["methods"].to_dict("records") if row["data set"] == "M300_NS10_s2"]
+    best = [row for row in rows if row["method"] == "rejection, its best draw"]
+    assert [row["evaluations"] for row in best] == [100, 100], "rejection is run as often as the guide is fitted"
+    assert best[0]["fitted_x1e4"] != best[1]["fitted_x1e4"]
+    mean = {name: (best[0][f"{name}_x1e4"] + best[1][f"{name}_x1e4"]) / 2 for name in ("fitted", "later", "shock")}
+    assert outcome.metrics["ratio_m300_ns10_s2"] == pytest.approx(mean["fitted"] / rows[0]["fitted_x1e4"])
+    for kind, name in (("time", "later"), ("shock", "shock")):
+        assert outcome.metrics[f"oos_{kind}_wins"] == (rows[0][f"{name}_x1e4"] < mean[name])
+        assert outcome.metrics[f"oos_{kind}_wins_one_draw"] == (rows[0][f"{name}_x1e4"] < best[0][f"{name}_x1e4"])
+        assert 0 <= outcome.metrics[f"oos_{kind}_chance_of_all_against_one_draw"] <= 1 + 1e-12
+
+
+def test_the_best_of_some_draws_of_a_pool() -> None:
+    assert svi_vs_abc.chances(4, 2, 4).tolist() == pytest.approx([1 / 2, 1 / 3, 1 / 6, 0])
+    assert svi_vs_abc.chances(5, 5, 3).tolist() == [1, 0, 0], "one run is its own pool"
+    assert float(svi_vs_abc.chances(90_000, 30_000, 100).sum()) == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize("family", ["diagonal", "low rank", "blocks of firms", "flow"])
