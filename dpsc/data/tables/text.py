@@ -19,6 +19,7 @@ from dpsc.errors import DataError, DataNotFoundError
 
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how Excel files begin, new and old
 SEPARATORS = (",", ";", "\t", "|")  # the first wins where several fit alike
+DECLARED = re.compile(r"\A\s*sep=(.)\r?\n", re.IGNORECASE)  # a first line that some spreadsheets write and read
 SAME = 1e-6  # relative difference below which a column is the total of others
 
 
@@ -106,6 +107,8 @@ def read_csv(
 def _separator(file: Path) -> str:
     """The sign that cuts the rows of a file into the same number of cells, at least three; where several do, the one that makes most."""
     text = file.read_bytes().decode("utf-8-sig", errors="replace")
+    if declared := DECLARED.match(text):
+        return declared[1]
     found: list[tuple[bool, int, str]] = []
     for sign in SEPARATORS:
         try:
@@ -145,7 +148,7 @@ def _cells(file: Path, separator: str) -> list[list[str]]:
     if raw.startswith(WORKBOOKS):
         raise DataError(f"{file} must be a text file, got a workbook: save its sheet as CSV (UTF-8)")
     try:
-        text = raw.decode("utf-8-sig")
+        text = DECLARED.sub("\n", raw.decode("utf-8-sig"), count=1)
         lines = [(n, [cell.strip() for cell in row]) for n, row in enumerate(csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True), 1)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file} must be a table of text in UTF-8 (save it as CSV UTF-8) with {separator!r} between cells: {error}") from error

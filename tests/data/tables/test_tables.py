@@ -182,6 +182,7 @@ def test_decimal_commas_and_files_that_are_no_text(tmp_path: Path) -> None:
         ("\ta\tb\tuse\na\t1.5\t2\t3.25\nb\t0\t10\t4\n", "Read with tabs between cells and '.' before fractions."),
         (';a;b;"use, of homes"\na;1.5;2;3.25\nb;0;10;4\n', "Read with ';' between cells and '.' before fractions."),
         (",a,b,use\na,1.5,2,3.25\nb,0,10,4\n", None),
+        ("\ufeffsep=;\r\n;a;b;use\r\na;1,5;2;3,25\r\nb;0;10;4\r\n", "Read with ';' between cells and ',' before fractions."),
     ],
 )
 def test_separators_and_decimal_signs_are_found_and_said(tmp_path: Path, text: str, said: str | None) -> None:
