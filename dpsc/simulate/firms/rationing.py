@@ -6,6 +6,7 @@ A rationing is a function `(network, order, final_demand, output, demand, *, rel
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -87,14 +88,15 @@ class Priority:
         rank = self.priority.to(order)
         rank = (rank[:, None] if rank.dim() == 1 else rank).expand_as(order)
         last = widened("final_priority", self.final_priority, network).expand(network.firms, order.shape[1])
-        place, width = _places(network)
-        asked = _table(order, place, network.firms, width)
-        ranks = _table(rank, place, network.firms, width)
-        asked = torch.cat([asked, final_demand.expand_as(output)[..., None]], -1)
-        ranks = torch.cat([ranks, last[..., None]], -1)
-        given = water_fill(output.clamp_min(0), asked, ranks, relax=relax, scale=self.scale)
-        flat = given[..., :width].movedim(1, 2).reshape(network.firms * width, -1)
-        return Rationed(flat[place], given[..., width])
+        served, left, edges, sellers = [], [], [], []
+        for group in _groups(network):
+            asked, ranks = (torch.cat([group.table(v), w[group.firm][..., None]], -1) for v, w in ((order, final_demand.expand_as(output)), (rank, last)))
+            given = water_fill(output[group.firm].clamp_min(0), asked, ranks, relax=relax, scale=self.scale)
+            served.append(given[..., : group.width].movedim(1, 2).reshape(-1, order.shape[1])[group.cell])
+            left.append(given[..., group.width])
+            edges.append(group.edge)
+            sellers.append(group.firm)
+        return Rationed(torch.cat(served)[torch.cat(edges).argsort()], torch.cat(left)[torch.cat(sellers).argsort()])
 
 
 def random_priority(network: Network, *, seed: int, batch: int = 1, final_priority: float = -1.0, scale: float = 1.0) -> Priority:
@@ -136,16 +138,43 @@ def mixed(share: float, first: Rationing, second: Rationing) -> Rationing:
     return ration
 
 
-def _places(network: Network) -> tuple[Tensor, int]:
-    """`(E,)` the cell of each edge in a table (M, widest), row = supplier."""
-    lengths = torch.diff(network.supplier_pointer)
-    width = int(lengths.max()) if network.edges else 0
-    slot = torch.empty(network.edges, dtype=torch.int64, device=network.supplier.device)
-    slot[network.by_supplier] = torch.arange(network.edges, device=slot.device) - network.supplier_pointer[:-1].repeat_interleave(lengths)
-    return network.supplier.long() * width + slot, width
+class Group(NamedTuple):
+    """Suppliers with about as many customers, so that a table of them, a row a supplier, has few empty cells.
+
+    Attributes:
+        firm: `(F,)` the suppliers.
+        width: customers of the one that has most.
+        edge: `(n,)` their edges.
+        cell: `(n,)` place of each edge in the table `(F, width)`.
+    """
+
+    firm: Tensor
+    width: int
+    edge: Tensor
+    cell: Tensor
+
+    def table(self, value: Tensor) -> Tensor:
+        """`(E, B)` -> `(F, B, width)`, zeros in the empty cells."""
+        flat = value.new_zeros(len(self.firm) * self.width, value.shape[1]).index_copy(0, self.cell, value[self.edge])
+        return flat.reshape(len(self.firm), self.width, value.shape[1]).movedim(1, 2)
 
 
-def _table(value: Tensor, place: Tensor, firms: int, width: int) -> Tensor:
-    """`(E, B)` -> `(M, B, width)`, zeros in the empty cells."""
-    flat = value.new_zeros(firms * width, value.shape[1]).index_copy(0, place, value)
-    return flat.reshape(firms, width, -1).movedim(1, 2)
+_KNOWN: WeakKeyDictionary[Network, list[Group]] = WeakKeyDictionary()  # a network never changes, and a run asks in every step
+
+
+def _groups(network: Network) -> list[Group]:
+    """All suppliers by powers of two of their numbers of customers: at most twice as many cells as edges in all, however uneven the network."""
+    if network not in _KNOWN:
+        lengths = torch.diff(network.supplier_pointer)
+        slot = torch.empty(network.edges, dtype=torch.int64, device=network.supplier.device)
+        slot[network.by_supplier] = torch.arange(network.edges, device=slot.device) - network.supplier_pointer[:-1].repeat_interleave(lengths)
+        size = torch.where(lengths > 0, lengths.clamp_min(1).double().log2().ceil().long(), torch.full_like(lengths, -1))
+        found, supplier = [], network.supplier.long()
+        for power in size.unique().tolist():
+            firm = (size == power).nonzero()[:, 0]
+            width, row = int(lengths[firm].max()), torch.zeros_like(lengths)
+            row[firm] = torch.arange(len(firm), device=row.device)
+            edge = (size[supplier] == power).nonzero()[:, 0]
+            found.append(Group(firm, width, edge, row[supplier[edge]] * width + slot[edge]))
+        _KNOWN[network] = found
+    return _KNOWN[network]

@@ -12,6 +12,7 @@ from torch import Tensor
 from dpsc.errors import ExactJumpError, InputError, ShapeError
 from dpsc.relax import Exact, Logistic, Smoothed, StraightThrough
 from dpsc.simulate import firms
+from dpsc.simulate.firms import rationing
 
 F64 = torch.float64
 
@@ -128,6 +129,30 @@ def test_priority_is_what_a_clerk_would_hand_out(seed: int) -> None:
             expected[k] = min(left, [*orders.tolist(), 0.5][k])
             left -= expected[k]
         assert torch.allclose(given, torch.tensor(expected, dtype=F64), atol=1e-14)
+
+
+def test_priorities_in_an_uneven_network_are_those_of_single_suppliers() -> None:
+    network = firms.heavy_tailed(150, degree=4.0, seed=2)
+    customers = torch.bincount(network.supplier.long(), minlength=150)
+    assert int(customers.max()) > 20
+    assert int((customers == 0).sum()) > 5
+    assert sum(len(group.firm) * group.width for group in rationing._groups(network)) < 2 * network.edges, "no room for the widest in every row"
+    generator = torch.Generator().manual_seed(0)
+    order, rank = (torch.rand(network.edges, 2, generator=generator, dtype=F64) for _ in range(2))
+    final, last = (torch.rand(150, 2, generator=generator, dtype=F64) for _ in range(2))
+    demand = network.demanded(order) + final
+    output = demand * torch.rand(150, 2, generator=generator, dtype=F64)
+    given = firms.Priority(rank, final_priority=last)(network, order, final, output, demand, relax=Exact())
+    for j in range(150):
+        mine = (network.supplier == j).nonzero()[:, 0]
+        for b in range(2):
+            asked = [*order[mine, b].tolist(), float(final[j, b])]
+            ranks = [*rank[mine, b].tolist(), float(last[j, b])]
+            left, expected = float(output[j, b]), [0.0] * len(asked)
+            for k in sorted(range(len(asked)), key=lambda k: -ranks[k]):
+                expected[k] = min(left, asked[k])
+                left -= expected[k]
+            assert [*given.delivered[mine, b].tolist(), float(given.final[j, b])] == pytest.approx(expected, abs=1e-13)
 
 
 def test_the_other_rules_by_hand() -> None:
