@@ -10,18 +10,22 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from dpsc.calibrate import Counted, Diagonal, Guide, hold_then_decay, infer, rejection, sequential
-from dpsc.report import Outcome, Section
+from dpsc.calibrate import Counted, Diagonal, Guide, draw_prior, hold_then_decay, infer, rejection, sequential
+from dpsc.relax import Exact
+from dpsc.report import Outcome, Section, economy
 from dpsc.report.search_curves import SearchTrace, search_curves
 from dpsc.types import Relaxation
 from experiments.context import RunContext
-from experiments.firm_cases import Case, annealed, stored
+from experiments.firm_cases import FITTED, PERIODS, Case, annealed, stored
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Losses = tuple[float, float, float]  # fitted periods, later periods, fresh shock; x 1e4
 
@@ -104,6 +108,7 @@ def run(
     rows: list[dict[str, Any]] = []
     traces: dict[str, dict[str, SearchTrace]] = {}
     floors, learned, metrics = {}, {}, {}
+    cascades: dict[str, Figure] = {}
     ratios, passes, speed, lucky = {}, {}, [], {"time": 1.0, "shock": 1.0}
     wins = {f"oos_{name}_wins{whom}": 0.0 for name in lucky for whom in ("", "_one_draw", "_accepted")}
     against = 0
@@ -121,6 +126,8 @@ def run(
         ]
         traces[case.name] = {"variational": _trace(curve)}
         learned[label] = {name: value for name, value in fits[0].guide.state_dict().items()}
+        if with_sectors and not cascades:
+            cascades = {"cascades": _cascades(case, torch.cat([fit.draws for fit in fits], 1), context.seed)}
         metrics |= {f"loss_{label}": ours[0], f"loss_later_{label}": ours[1], f"loss_shock_{label}": ours[2]}
         metrics |= {f"loss_worst_repeat_{label}": float(scored[:, 0].max()), f"loss_shock_worst_repeat_{label}": float(scored[:, 2].max())}
         if spec[1] == spec[0]:
@@ -192,6 +199,12 @@ def run(
                 figures=("curves",),
             ),
             Section(
+                "Output by sector",
+                f"The first data set with sectors, all {PERIODS} periods, of which the first {FITTED} were fitted: medians and 90 % bands of the output of "
+                "draws of the prior and of the guide, without errors of observation, and what was observed.",
+                figures=tuple(cascades),
+            ),
+            Section(
                 "In and out of sample",
                 "later: the periods after those fitted. shock: the same firms hit by another shock. The best draw of rejection is one draw, and how "
                 f"it does out of sample is luck: it changes with the seed. So both methods run {repeats} times, and the mean of one is compared with the "
@@ -204,7 +217,7 @@ def run(
             ),
         ],
         tables={"methods": pd.DataFrame(rows)},
-        figures={"curves": search_curves(traces, label="loss x 1e4", best_known=floors)},
+        figures={"curves": search_curves(traces, label="loss x 1e4", best_known=floors, known_label="the truth")} | cascades,
         learned=learned,
     )
 
@@ -233,6 +246,22 @@ def fit_guide(case: Case, recipe: Recipe, draws: int, checkpoints: list[int], se
         save_to=context.folder / f"last_good_{case.name}.pt",
     )
     return Fit(clock.curve, guide.sample(draws, seed=seed + 900), guide, counted.evaluations)
+
+
+def _cascades(case: Case, draws: Tensor, seed: int) -> Figure:
+    """Output of the sectors over all periods: prior, posterior, data."""
+    drawn = {"prior": draw_prior(case.prior.dimension, 100, seed=seed, dtype=draws.dtype), "guide": draws}
+    with torch.no_grad():
+        series = {name: case.simulator(PERIODS)(u, relax=Exact()) for name, u in drawn.items()}
+    return economy.cascades(
+        {
+            f"sector {k + 1}": {name: economy.band(values[:, k]) for name, values in series.items()} | {"observed": economy.Band(*[case.series[:, k]] * 3)}
+            for k in range(case.series.shape[1])
+        },
+        x=torch.arange(PERIODS),
+        x_label="period",
+        y_label="output, share of rest",
+    )
 
 
 class _Clock:

@@ -60,6 +60,7 @@ def search_curves(
         lowest = min(float(value[-1]) for _, _, value in methods.values())
         for axes in (by_count, by_second):
             axes.set_xscale("log")
+            _plain_across(axes)
             if known is not None:
                 axes.axhline(known, color=INK, linewidth=1, linestyle=":", label=literal(known_label))
             if min(lowest, lowest if known is None else known) > 0 and max(float(value[0]) for _, _, value in methods.values()) > 0:
@@ -87,6 +88,16 @@ def _draw(axes: Axes, across: numpy.ndarray, value: numpy.ndarray, place: int, m
         markersize=6,
         label=literal(method),
     )
+
+
+def _plain_across(axes: Axes) -> None:
+    """Plain numbers below, few enough to stand apart; matplotlib would set 2 x 10^1 beside 3 x 10^1 where there are less than two decades."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 100 else (1.0,), numticks=9))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _log_values(axes: Axes) -> None:

@@ -148,6 +148,7 @@ def test_svi_passes_abc_on_a_small_budget(context: RunContext) -> None:
         population=25,
     )
     assert outcome.metrics["geometric_mean_ratio"] > 1
+    assert set(outcome.figures) == {"curves", "cascades"}
     assert outcome.metrics["evaluations_to_pass_abc"] <= 40
     fitted = [row for row in outcome.tables["methods"].to_dict("records") if row["method"] == "variational"]
     assert [row["evaluations"] for row in fitted] == [40, 40], "every evaluation is counted, scoring is not"

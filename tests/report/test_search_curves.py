@@ -27,6 +27,14 @@ def test_values_at_or_below_zero_keep_a_plain_axis() -> None:
     words(figure)
 
 
+def test_a_short_range_of_evaluations_has_numbers_that_stand_apart() -> None:
+    figure = search_curves({"p": {"m": SearchTrace([20, 40, 300], [0.01, 1.0, 30.0], [3.0, 2.0, 1.0])}}, label="cost")
+    words(figure)
+    low, high = figure.axes[0].get_xlim()
+    shown = [tick.get_text() for tick in figure.axes[0].get_xticklabels(which="both") if tick.get_text() and low <= tick.get_position()[0] <= high]
+    assert shown == ["20", "50", "100", "200"]
+
+
 def test_the_known_value_bears_its_name() -> None:
     figure = search_curves({"p": {"m": SearchTrace([1, 2], [0.0, 1.0], [3.0, 2.0])}}, label="cost", best_known={"p": 1.0}, known_label="the truth")
     assert "the truth" in words(figure).split(" | ")
