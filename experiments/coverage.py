@@ -188,8 +188,8 @@ def run(
                 "Truth drawn from the prior, data from the truth, posterior from the data: the rank of the truth among draws of the posterior must be "
                 "uniform. One rank a data set for each of three numbers that were declared beforehand. A hump means too wide, a bowl too narrow, a slope "
                 "biased. Two posteriors are asked. The learnt law of the three numbers has seen simulations only, never a likelihood; it is right about "
-                "itself and wider than it need be: the contraction says how much narrower than the prior it is. The members of ensembles are sets of all "
-                "parameters; many of them end on the wrong side of a minimum, fit worse than the truth, and are narrower than they may be.",
+                "itself and wider than the exact posterior: the contraction says how much narrower than the prior it is. The members of ensembles are sets of "
+                "all parameters, and many of them end on the wrong side of a minimum; a contraction below zero says that they scatter more than the prior.",
                 tables=("posteriors",),
                 figures=("ranks", "ranks_ensemble"),
             ),
