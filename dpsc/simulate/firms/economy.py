@@ -126,6 +126,11 @@ class Economy:
             *(v[product, buyer, 0] for v in (self.recipe, self.product_flow, self.binding)),
         )
 
+    @cached_property
+    def sold(self) -> Tensor:
+        """`(I, R)` what industries sell to industries in a step at rest, by product and region."""
+        return self.flow.sum(-1)
+
     def to_suppliers(self, value: Tensor) -> Tensor:
         """`(I, N, B)` multiples of the flows of each product to each buyer -> `(N, B)` what they add up to at the supplier."""
         return torch.bmm(self.flow, value).transpose(0, 1).reshape(self.industries, -1)

@@ -56,7 +56,7 @@ def run(state: State | None, economy: Economy, parameters: Parameters, shocks: I
         stock, pull = goal * economy.output[used.buyer, 0], torch.ones_like(goal)
         favour = alpha = torch.ones_like(economy.output)
         last, left = economy.output, (torch.ones_like(economy.output),) * rebuildings
-        orders = economy.flow.sum(-1)
+        orders = economy.sold.clone()  # the kernel writes over them
     else:
         stock, pull = used.of(state.stock), used.of(state.pull)
         favour, alpha, last, left = state.favour, state.overproduction, state.output, state.left

@@ -142,7 +142,7 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """See `plain.forward`."""
     horizon, firms, batch = z.shape
-    edges = len(a)
+    edges = a.shape[0]
     x, demands = z.new_empty(horizon, firms, batch), z.new_empty(horizon + 1, firms, batch)
     last_stock, last_order = z.new_empty(edges, batch), z.new_empty(edges, batch)
     kept = z.new_empty(-(-horizon // interval) - 1 if interval else 0, edges, batch)
@@ -159,7 +159,8 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """See `plain.backward`."""
     horizon, firms, batch = z.shape
-    shapes = ((len(a), batch), (len(a), batch), (firms, batch), (firms, batch), (len(c), firms, batch), (horizon, firms, batch), *[(firms, batch)] * 3)
+    edges, lengths = a.shape[0], c.shape[0]
+    shapes = ((edges, batch), (edges, batch), (firms, batch), (firms, batch), (lengths, firms, batch), (horizon, firms, batch), *[(firms, batch)] * 3)
     made = [z.new_empty(shape if asked else (0,)) for shape, asked in zip(shapes, needs, strict=True)]
     sizes = _sizes(z, c, a, interval, shock_on_stock, back=True)
     grids = [stock, order, inventory, demand, c, z, cap, rate, ease, gx, g_demands, g_last_stock, g_last_order]
@@ -169,4 +170,4 @@ def backward(
 
 def _sizes(z: Tensor, c: Tensor, a: Tensor, interval: int, shock_on_stock: bool, *, back: bool) -> list[int]:
     horizon, firms, batch = z.shape
-    return [horizon, firms, len(a), batch, len(c), interval, int(shock_on_stock), torch.get_num_threads(), int(back), a.element_size()]
+    return [horizon, firms, a.shape[0], batch, c.shape[0], interval, int(shock_on_stock), torch.get_num_threads(), int(back), a.element_size()]

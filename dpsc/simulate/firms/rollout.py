@@ -166,7 +166,7 @@ def _whole(
     if served:
         values = (
             network.use, *((None, network.trade) if begin is None else (begin.stock, begin.order)), levels[0], rest if begin is None else begin.demand, later,
-            z[:served], levels[1] * rest, 1 / levels[2], 1 / levels[3],
+            z[:served], levels[1] * rest, levels[2].reciprocal(), levels[3].reciprocal(),
         )  # fmt: skip
         tracked = following and any(v is not None and v.requires_grad for v in values)
         # Where nobody will come back no stocks are kept.
