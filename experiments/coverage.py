@@ -121,7 +121,7 @@ def run(
     table = pd.DataFrame(rows)
     sets = [drawn(sbc_firms, sectors, first) for first in range(sbc_first_seed, sbc_first_seed + sbc_data_sets)]
     more = [drawn(sbc_firms, sectors, first) for first in range(sbc_again_first_seed, sbc_again_first_seed + sbc_again_data_sets)]
-    law = learn(sets[0])
+    law = learn(sets[0], track=lambda steps: context.track(steps, "learning from simulations"))
     tests, tests_again = (calibration(learnt_draws(law, listed, sbc_members), listed, bins) for listed in (sets, more))
     gained = law.contraction(torch.cat([known(case) for case in sets], 1))
     learning, begin = time.process_time() - begin, time.process_time()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -83,11 +83,12 @@ def fresh(case: Case, batch: int, *, seed: int) -> Simulations:
 
 
 def learn(
-    case: Case, *, steps: int, batch: int, width: int, depth: int, components: int, optimizer: Callable[..., torch.optim.Optimizer], seed: int
-) -> Amortised:
+    case: Case, *, steps: int, batch: int, width: int, depth: int, components: int, optimizer: Callable[..., torch.optim.Optimizer], seed: int,
+    track: Callable[[Iterable[int]], Iterable[int]] | None = None,
+) -> Amortised:  # fmt: skip
     """The law of the declared numbers given a data set on the network of `case`; see `dpsc.calibrate.amortise`."""
     simulations = fresh(case, batch, seed=seed)
-    return amortise(simulations, steps=steps, width=width, depth=depth, components=components, optimizer=optimizer, seed=seed)
+    return amortise(simulations, steps=steps, width=width, depth=depth, components=components, optimizer=optimizer, seed=seed, track=track)
 
 
 def known(case: Case) -> Tensor:
