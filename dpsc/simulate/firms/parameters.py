@@ -49,6 +49,10 @@ class Parameters:
         """The named level as `(M or 1, B or 1)` in the dtype and on the device of the network."""
         return widened(name, getattr(self, name), network)
 
+    def unlimited(self) -> bool:
+        """Whether some capacity is infinite."""
+        return bool(torch.isinf(self.capacity).any()) if isinstance(self.capacity, Tensor) else self.capacity == float("inf")
+
     def batch(self) -> int:
         """The largest batch among the levels."""
         return max((v.shape[1] for v in vars(self).values() if isinstance(v, Tensor) and v.dim() == 2), default=1)

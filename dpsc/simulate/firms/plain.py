@@ -79,7 +79,8 @@ def forward(
         if interval and t and t % interval == 0:
             kept.append(stock)
         allowed = at.lowest(stock / at.a) * ease
-        x = torch.minimum(demand, torch.minimum(z_now * cap, z_now * allowed if shock_on_stock else allowed))
+        by_stock = torch.where(z_now > 0, z_now * allowed, 0.0) if shock_on_stock else allowed  # without inputs `allowed` is infinite
+        x = torch.minimum(demand, torch.minimum(z_now * cap, by_stock))
         stock = stock + _served(x, demand)[src] * order - at.a * x[at.dst]
         order = (at.a * demand[at.dst] + (target - stock) * rate[at.dst]).clamp_min(0)
         demand = c[min(t, len(c) - 1)] + at.to_supplier(order)

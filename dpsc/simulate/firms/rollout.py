@@ -96,7 +96,7 @@ def rollout(
         check: whether to look at the values of the shock (one pass over it).
     Returns: the run; B is the largest batch of all that was given.
     Gradient: in every level of the parameters, the shocks and the state; in the coefficients only step by step.
-    Raises: ShapeError; InputError for negative or infinite shocks, and for an output that is not finite.
+    Raises: ShapeError; InputError for negative or infinite shocks, a productivity of 0 where capacity is infinite, and an output that is not finite.
     """
     rules, relax = Rules() if rules is None else rules, Exact() if relax is None else relax
     for name, given, kind in (("rules", rules, Rules), ("parameters", parameters, Parameters)):
@@ -117,6 +117,8 @@ def rollout(
     lengths = {name: len(v) for name, v in wide.items() if v is not None} | ({} if horizon is None else {"horizon": horizon})
     if not lengths:
         raise InputError("rollout must be given a shock (productivity, final_demand, transport) or a horizon, got none")
+    if check and wide["productivity"] is not None and parameters.unlimited():
+        _says_what_is_made(wide["productivity"], parameters.wide("capacity", network))
     steps = checks.at_least("horizon", max(lengths.values()), 1)
     if len(set(lengths.values())) > 1:
         raise ShapeError(f"shocks and horizon must have one length T, got {', '.join(f'{n}: {k}' for n, k in lengths.items())}")
@@ -265,6 +267,14 @@ def _path(name: str, value: Tensor | None, size: int, network: Network, check: b
         if name == "transport" and high > 1:
             raise InputError(f"transport must be a share in [0, 1] of what is ordered, got {high:g}")
     return value[..., None] if value.dim() == 2 else value
+
+
+def _says_what_is_made(productivity: Tensor, capacity: Tensor) -> None:
+    """Nothing of an infinite capacity is no number."""
+    void = (productivity == 0) & torch.isinf(capacity)
+    if bool(void.any()):
+        where = tuple(void.nonzero()[0].tolist())
+        raise InputError(f"productivity must be > 0 where capacity is infinite, got 0 in {int(void.sum())} entries, the first at (step, firm, column) {where}")
 
 
 def _of_this_network(state: State, network: Network) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dpsc.errors import DtypeError, InputError, ShapeError
 from dpsc.simulate import firms
+from dpsc.simulate.firms import native
 
 F64 = torch.float64
 
@@ -177,6 +178,34 @@ def test_shocks_that_do_not_fit_are_named(how: dict[str, Any], error: type[Excep
         firms.rollout(of([(0, 1, 0.5)], [1.0, 1.0]), firms.Parameters(3.0), **how)
     with pytest.raises(ShapeError, match=r"inventory must be a number, \(M,\) or \(M, B\) with M = 2, got \(3,\)"):
         firms.rollout(of([(0, 1, 0.5)], [1.0, 1.0]), firms.Parameters(torch.ones(3)), horizon=3)
+
+
+KERNELS = {"plain": firms.PLAIN, **({"native": firms.NATIVE} if native.available() else {})}
+
+
+@pytest.mark.parametrize("kernels", KERNELS.values(), ids=KERNELS)
+def test_a_firm_without_inputs_that_makes_nothing(kernels: firms.Kernels) -> None:
+    network = of([(0, 1, 0.3), (1, 2, 0.4)], [1.0, 1.0, 1.0])
+    z = torch.ones(8, 3, dtype=F64)
+    z[2:4, 0] = 0
+    made = [
+        firms.rollout(network, firms.Parameters(3.0), productivity=z, rules=firms.Rules(shock_on_stock=on), kernels=kernels).output[..., 0]
+        for on in (False, True)
+    ]
+    assert torch.equal(made[0], made[1])  # nobody's stock binds
+    assert torch.equal(made[0][2:4, 0], torch.zeros(2, dtype=F64))
+    assert float(made[0][4, 0]) > 0
+
+
+@pytest.mark.parametrize("kernels", [None, *KERNELS.values()], ids=["operator", *KERNELS])
+def test_nothing_of_an_infinite_capacity_is_refused(kernels: firms.Kernels | None) -> None:
+    network = of([(0, 1, 0.3), (1, 2, 0.4)], [1.0, 1.0, 1.0])
+    z = torch.ones(8, 3, dtype=F64)
+    z[2:4, 0] = 0
+    limits = torch.tensor([float("inf"), 1.2, 1.2], dtype=F64)
+    with pytest.raises(InputError, match=r"productivity must be > 0 where capacity is infinite, got 0 in 2 entries, the first at .* \(2, 0, 0\)"):
+        firms.rollout(network, firms.Parameters(3.0, capacity=limits), productivity=z, kernels=kernels)
+    assert firms.rollout(network, firms.Parameters(3.0, capacity=limits.flip(0)), productivity=z, kernels=kernels).output.isfinite().all()
 
 
 def test_a_state_of_another_network_is_refused_before_the_first_step() -> None:
