@@ -32,12 +32,17 @@ template <class N> struct Slopes {  // what the edges of a firm have in common, 
   N to_x, to_D, to_n, to_rate, low, ties;
 };
 
+template <class N> struct Pair {
+  N one, other;
+};
+
 // See `backward_columns`.
 template <class F> void backward_buyers(const Problem<F> &p, const Jagged<F> &net, int64_t col, Space<F> &space) {
   using L = Many<F>;
   using N = typename L::Number;
   const int64_t M = net.places, E = p.E, T = p.T, K = p.interval;
-  const bool soft = p.sharpness > 0, on = p.shock_on_stock, at_target = !p.stock;
+  const F sharpness = F(p.sharpness);
+  const bool soft = sharpness > 0, on = p.shock_on_stock, at_target = !p.stock;
   const F *const n = level_of(net, p.inventory, col, space), *const rate = level_of(net, p.rate, col, space);
   const F *const cap = level_of(net, p.cap, col, space), *const ease = level_of(net, p.ease, col, space);
   const Grid<F> x_path{p.x, p.M * p.B, p.B, 1}, D_path{p.D, p.M * p.B, p.B, 1};
@@ -54,7 +59,7 @@ template <class F> void backward_buyers(const Problem<F> &p, const Jagged<F> &ne
   F *const ties = zeros(M), *const factor = zeros(M), *const through = zeros(M), *const own_weight = space.take(M), *const demand_weight = space.take(M);
   F *const g_n = zeros(M), *const g_cap = zeros(M), *const g_rate = zeros(M), *const g_ease = zeros(M), *const g_c = zeros(M), *const gz = space.take(M);
   F *const x = space.take(M), *const z = space.take(M), *const gx = zeros(M), *const gD = zeros(M);
-  F *const D_then = space.take(M), *const D_before = space.take(M);
+  F *const D_then = space.take(M), *const D_before = space.take(M), *const lowest = space.take(M), *const pace = space.take(M);
   const F *const as = net.a.data(), *const uses = net.use.data(), *const ias = net.ia.data();
   const int32_t *const sources = net.src.data();
   stocks_at_start(p, net, col, n, begin_stock);
@@ -155,24 +160,33 @@ template <class F> void backward_buyers(const Problem<F> &p, const Jagged<F> &ne
       L::store(demand_weight + i, d == lowest ? one : nothing), L::store(own_weight + i, own == lowest ? one : nothing);
       L::store(ties + i, tied), L::store(through + i, by_stock == lowest ? tied * L::load(q + i) : nothing);
     }
-    if (soft)
+    if (soft) {  // how close stocks are to binding, the weights of all edges at once, their sums
+      for (int64_t i = 0; i < M; i += net.W) {
+        const N d = L::load(D + i), zi = L::load(z + i), can = L::load(ease + i), allowed = L::load(q + i) * can, own = zi * L::load(cap + i);
+        const N least = smaller(d, smaller(own, on ? zi * allowed : allowed));
+        L::store(lowest + i, least), L::store(pace + i, on ? zi * can : can), L::store(ties + i, nothing), L::store(through + i, nothing);
+        L::store(demand_weight + i, closeness<F>(least, d)), L::store(own_weight + i, closeness<F>(least, own));
+      }
+      for (int64_t i = 0; i < M; i++) demand_weight[i] = power(demand_weight[i], sharpness);
+      for (int64_t i = 0; i < M; i++) own_weight[i] = power(own_weight[i], sharpness);
       for (int64_t g = 0; g < net.groups; g++)
-        for (int b = 0; b < net.lanes[g]; b++) {
-          const int64_t i = g * net.W + b;
-          const F pace = on ? z[i] * ease[i] : ease[i], own = z[i] * cap[i], allowed = q[i] * ease[i];
-          const F lowest = smaller(D[i], smaller(own, on ? z[i] * allowed : allowed));
-          demand_weight[i] = weight(lowest, D[i], p.sharpness);
-          own_weight[i] = weight(lowest, own, p.sharpness);
-          F total = F(0), sum = F(0);
-          net.of(g, b, [&](int64_t e) {
-            const F here = S[e] * ias[e], w = weight(lowest, here * pace, p.sharpness);
-            bonus[e] = w;
-            total += w;
-            sum += w * here;
-          });
-          ties[i] = total;
-          through[i] = sum;
-        }
+        walk(net, g,
+          [=](auto lanes, int64_t i) { return Pair<typename decltype(lanes)::Number>{lanes.load(lowest + i), lanes.load(pace + i)}; },
+          [=](auto lanes, int64_t e, auto &firm) {
+            lanes.store(bonus + e, closeness<F>(firm.one, lanes.load(S + e) * lanes.load(ias + e) * firm.other));
+          },
+          [](auto, int64_t, const auto &) {});
+      for (int64_t e = 0; e < E; e++) bonus[e] = power(bonus[e], sharpness);
+      for (int64_t g = 0; g < net.groups; g++)
+        walk(net, g,
+          [=](auto lanes, int64_t i) { return Pair<typename decltype(lanes)::Number>{lanes.load(ties + i), lanes.load(through + i)}; },
+          [=](auto lanes, int64_t e, auto &sums) {
+            const auto w = lanes.load(bonus + e);
+            sums.one += w;
+            sums.other += w * (lanes.load(S + e) * lanes.load(ias + e));
+          },
+          [=](auto lanes, int64_t i, const auto &sums) { lanes.store(ties + i, sums.one), lanes.store(through + i, sums.other); });
+    }
     for (int64_t i = 0; i < M; i += net.W) {
       const N zi = L::load(z + i), of_firm = L::load(own_weight + i), of_demand = L::load(demand_weight + i), tied = L::load(ties + i), can = L::load(ease + i);
       const N each = L::load(to_x + i) / (of_demand + of_firm + tied), of_own = of_firm * each, of_stock = each * L::load(through + i);

@@ -132,7 +132,8 @@ void rebuild(const Problem<F> &p, const Listed<F> &net, int64_t col, int64_t t, 
 // what it adds to that in the target, so of their sum there remains what stocks allowed: it is summed alone, and is exactly zero where no stock binds.
 template <class F, int W> void backward_columns(const Problem<F> &p, const Listed<F> &net, int64_t col, Space<F> &space) {
   const int64_t B = p.B, M = p.M, E = p.E, T = p.T, K = p.interval;
-  const bool soft = p.sharpness > 0, at_target = !p.stock, as_they_lie = W == B && !net.edge;
+  const F sharpness = F(p.sharpness);
+  const bool soft = sharpness > 0, at_target = !p.stock, as_they_lie = W == B && !net.edge;
   const F *n = level<F, W>(p.inventory, M, col, space), *rate = level<F, W>(p.rate, M, col, space);
   const F *cap = level<F, W>(p.cap, M, col, space), *ease = level<F, W>(p.ease, M, col, space);
   Row<F, W> z_row(p.z, M, col, space), gx_row(p.gx, M, col, space), gD_row(p.gD, M, col, space);
@@ -152,6 +153,7 @@ template <class F, int W> void backward_columns(const Problem<F> &p, const Liste
   };
   F *r = space.take(M * W), *later = zeros(M * W), *gr = space.take(M * W), *to_x = space.take(M * W), *to_D = space.take(M * W), *gnext = space.take(M * W);
   F *q = zeros(M * W), *ties = space.take(M * W), *factor = zeros(M * W), *through = zeros(M * W), *share = space.take(M * W);
+  F *const demand_weights = soft ? space.take(M * W) : nullptr, *const own_weights = soft ? space.take(M * W) : nullptr;
   F *g_n = zeros(M * W), *g_cap = zeros(M * W), *g_rate = zeros(M * W), *g_ease = zeros(M * W), *g_c = zeros(M * W);
   for (int64_t e = 0; e < E; e++)
     for (int b = 0; b < W; b++) g[e * W + b] = p.g_last_stock ? p.g_last_stock.at(net.place(e), col + b) : F(0);
@@ -247,25 +249,36 @@ template <class F, int W> void backward_columns(const Problem<F> &p, const Liste
     }
     // The firms: who limits whom.
     const F *z = z_row.at(t), *gx = gx_row.at(t), *gD = gD_row.at(t);
-    if (soft) {
+    if (soft)
       for (int64_t k = 0; k < M; k++) {
         const int64_t i = net.firm(k);
-        for (int b = 0; b < W; b++) {
-          const F zb = z[i * z_row.row + b], go = p.shock_on_stock ? zb * ease[i * W + b] : ease[i * W + b], own = zb * cap[i * W + b];
-          const F by_stock = p.shock_on_stock ? zb * (q[i * W + b] * ease[i * W + b]) : q[i * W + b] * ease[i * W + b];
-          const F lowest = smaller(D[i * B + b], smaller(own, by_stock));
-          F total = F(0), sum = F(0);
-          for (int64_t e = net.ptr[k]; e < net.ptr[k + 1]; e++) {
-            const F allowed = S[e * W + b] * net.ia[e], w = weight(lowest, allowed * go, p.sharpness);
-            bonus[e * W + b] = w;
-            total += w;
-            sum += w * allowed;
+        F d[W], own[W], lowest[W], pace[W], total[W], sum[W];
+        DPSC_LANES {
+          const F zb = z[i * z_row.row + b], allowed = q[i * W + b] * ease[i * W + b];
+          d[b] = D[i * B + b];
+          own[b] = zb * cap[i * W + b];
+          lowest[b] = smaller(d[b], smaller(own[b], p.shock_on_stock ? zb * allowed : allowed));
+          pace[b] = p.shock_on_stock ? zb * ease[i * W + b] : ease[i * W + b];
+          total[b] = sum[b] = F(0);
+        }
+        for (int64_t e = net.ptr[k]; e < net.ptr[k + 1]; e++) {
+          const F ia = net.ia[e], *s = S + e * W;
+          F *w = bonus + e * W;
+          DPSC_LANES {
+            const F allowed = s[b] * ia, here = weight(lowest[b], allowed * pace[b], sharpness);
+            w[b] = here;
+            total[b] += here;
+            sum[b] += here * allowed;
           }
-          ties[i * W + b] = total;
-          through[i * W + b] = sum;
+        }
+        F *of_demand = demand_weights + i * W, *of_own = own_weights + i * W;
+        DPSC_LANES of_demand[b] = weight(lowest[b], d[b], sharpness);
+        DPSC_LANES of_own[b] = weight(lowest[b], own[b], sharpness);
+        DPSC_LANES {
+          ties[i * W + b] = total[b];
+          through[i * W + b] = sum[b];
         }
       }
-    }
     for (int64_t i = 0; i < M; i++) {
       F own_weight[W], demand_weight[W];
       F *gz = p.g_z ? p.g_z + (t * M + i) * B + col : nullptr, of_z[W];
@@ -283,12 +296,9 @@ template <class F, int W> void backward_columns(const Problem<F> &p, const Liste
         }
       }
       if (soft)
-        for (int b = 0; b < W; b++) {
-          const int64_t k = i * W + b;
-          const F d = D[i * B + b], zb = z[i * z_row.row + b], own = zb * cap[k], allowed = q[k] * ease[k];
-          const F lowest = smaller(d, smaller(own, p.shock_on_stock ? zb * allowed : allowed));
-          demand_weight[b] = weight(lowest, d, p.sharpness);
-          own_weight[b] = weight(lowest, own, p.sharpness);
+        DPSC_LANES {
+          demand_weight[b] = demand_weights[i * W + b];
+          own_weight[b] = own_weights[i * W + b];
         }
       DPSC_LANES {
         const int64_t k = i * W + b;

@@ -12,6 +12,8 @@
 #include <new>
 #include <vector>
 
+#include "firms_weights.h"
+
 // W numbers side by side; they never overlap with each other. A loop that is unrolled first would be left scalar, hence `unroll 1`.
 #if defined(__clang__)
 #define DPSC_LANES _Pragma("clang loop vectorize(assume_safety)") for (int b = 0; b < W; b++)
@@ -254,13 +256,6 @@ template <class F, int W> F *level(const Grid<F> &grid, int64_t M, int64_t col, 
   for (int64_t i = 0; i < M; i++)
     for (int b = 0; b < W; b++) room[i * W + b] = grid.at(i, col + b);
   return room;
-}
-
-// (low / v)^beta for one limit; 0 where it is too small to matter.
-template <class F> inline F weight(F low, F v, double beta) {
-  const F tiny = std::numeric_limits<F>::min();
-  const F ratio = (low > tiny ? low : tiny) / (v > tiny ? v : tiny);
-  return ratio >= F(1) ? F(1) : F(std::exp(F(beta) * std::log(ratio)));
 }
 
 }  // namespace dpsc

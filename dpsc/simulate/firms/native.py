@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("firms.cpp", "ario.cpp"))
-HEADERS = tuple(Path(__file__).with_name(name) for name in ("firms_problem.h", "firms_columns.h", "firms_buyers.h", "firms_buyers_back.h"))
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("firms_weights.h", "firms_problem.h", "firms_columns.h", "firms_buyers.h", "firms_buyers_back.h"))
 FLAGS = ("-O3", "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-pthread")
 SECONDS = 300
 

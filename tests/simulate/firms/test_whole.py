@@ -60,7 +60,7 @@ def scored(made: firms.Run, x: dict[str, Tensor]) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("order_first", [False, True])
 @pytest.mark.parametrize("shock_on_stock", [False, True])
-@pytest.mark.parametrize("beta", [0, 6])
+@pytest.mark.parametrize("beta", [0, 6, 64])
 def test_kernels_are_the_step_under_autograd(network: firms.Network, engine: str, order_first: bool, shock_on_stock: bool, beta: int) -> None:
     relax: Relaxation = StraightThrough(Logistic(1 / beta)) if beta else Exact()
     rules = {"order_first": order_first, "shock_on_stock": shock_on_stock}
@@ -161,7 +161,7 @@ def test_gradcheck_of_a_whole_run(engine: str) -> None:
 @pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch's own forward mode
 @pytest.mark.parametrize("order_first", [False, True])
 @pytest.mark.parametrize("shock_on_stock", [False, True])
-@pytest.mark.parametrize("beta", [0, 6])
+@pytest.mark.parametrize("beta", [0, 6, 64])
 def test_forward_mode_is_that_of_the_step(network: firms.Network, order_first: bool, shock_on_stock: bool, beta: int) -> None:
     relax: Relaxation = StraightThrough(Logistic(1 / beta)) if beta else Exact()
     rules = {"order_first": order_first, "shock_on_stock": shock_on_stock}
@@ -233,7 +233,7 @@ def test_both_operators_keep_the_contract_of_torch(network: firms.Network, inter
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("beta", [0, 6])
+@pytest.mark.parametrize("beta", [0, 6, 64])
 def test_a_device_gives_the_run_of_the_processor(network: firms.Network, beta: int) -> None:
     relax: Relaxation = StraightThrough(Logistic(1 / beta)) if beta else Exact()
     x = leaves(network, 3)
