@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import replace
@@ -313,7 +314,7 @@ def test_the_evidence_bound_is_where_an_exact_start_stays() -> None:
     _, seen = data(0)
     laplace = found()
     at = laplace.mean[:, None]
-    adam = lambda parameters: torch.optim.Adam(parameters, lr=0.02)  # noqa: E731
+    adam = functools.partial(torch.optim.Adam, lr=0.02)
     informed = infer(simulate, seen, start_informed([laplace], at=at), steps=150, optimizer=adam, reading=lambda _: Exact(), particles=32)
     truth = torch.linalg.inv(torch.linalg.cholesky(posterior(seen)[1]))
     whitened = truth @ covariance_of(informed.guide)[0] @ truth.mT
